@@ -1,0 +1,1 @@
+//! Linux mechanisms: the only crate that holds `unsafe`.
