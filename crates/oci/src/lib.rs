@@ -1,1 +1,10 @@
-//! (being written)
+//! The formats of the Open Container Initiative and of Docker: names, digests, manifests, configs, layer tars.
+//!
+//! Everything here is pure: bytes in, values out. It opens no file and knows no store.
+
+pub mod config;
+pub mod digest;
+pub mod manifest;
+pub mod platform;
+pub mod reference;
+pub mod runtime;
