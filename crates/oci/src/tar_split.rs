@@ -1,0 +1,232 @@
+//! tar-split: what a layer's tar has besides its files' contents, so that tar and digest can be made again bit for bit.
+//!
+//! The format is vbatts/tar-split's as Docker keeps it in `layerdb/sha256/<chain>/tar-split.json.gz`: JSON objects,
+//! one a line, `{"type":2,"payload":…}` for raw bytes (base64) and `{"type":1,"name":…,"size":…,"payload":…}` for a file,
+//! whose payload is the CRC-64 (ISO, big-endian) of its content, `position` counting from 0. [`Splitter`] writes it
+//! while the archive is read, in the same pass; [`assemble`] rebuilds the archive. Compression is the caller's.
+
+use crate::tar::Tap;
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, Read, Write};
+
+mod base64;
+mod crc64;
+
+pub use crc64::Crc64;
+
+/// Raw bytes gathered into one line at most: an archive's padding may be endless, memory is not.
+const SEGMENT: usize = 64 * 1024;
+
+/// Longest line that [`assemble`] accepts: Docker writes trailing padding in one line of 1 MiB, base64 of it.
+const LINE_LIMIT: u64 = 16 << 20;
+
+const FILE: u8 = 1;
+const RAW: u8 = 2;
+
+#[derive(Serialize, Deserialize)]
+struct Line<'a> {
+    #[serde(rename = "type")]
+    kind: u8,
+    #[serde(default, skip_serializing_if = "str::is_empty", borrow)]
+    name: std::borrow::Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "str::is_empty", borrow)]
+    name_raw: std::borrow::Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    size: u64,
+    #[serde(borrow)]
+    payload: Option<std::borrow::Cow<'a, str>>,
+    #[serde(default)]
+    position: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// Writes tar-split as a [`Tap`] of the archive's reader.
+pub struct Splitter<W> {
+    out: W,
+    pending: Vec<u8>,
+    line: Vec<u8>,
+    position: u64,
+}
+
+impl<W: Write> Splitter<W> {
+    /// Writes lines to `out`.
+    pub fn new(out: W) -> Splitter<W> {
+        Splitter {
+            out,
+            pending: Vec::new(),
+            line: Vec::new(),
+            position: 0,
+        }
+    }
+
+    /// Records that a file's content came here. `size` 0 says that nothing has to be fetched for it.
+    pub fn file(&mut self, name: &[u8], size: u64, crc: u64) -> io::Result<()> {
+        self.flush_segment()?;
+        let raw = match std::str::from_utf8(name) {
+            Ok(_) => String::new(),
+            Err(_) => base64::encode(name),
+        };
+        let name = if raw.is_empty() {
+            String::from_utf8_lossy(name)
+        } else {
+            "".into()
+        };
+        let payload = (size > 0).then(|| base64::encode(&crc.to_be_bytes()).into());
+        let line = Line {
+            kind: FILE,
+            name,
+            name_raw: raw.into(),
+            size,
+            payload,
+            position: self.position,
+        };
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, &line)?;
+        self.end_line()
+    }
+
+    /// Writes what is pending and gives back the stream.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.flush_segment()?;
+        Ok(self.out)
+    }
+
+    fn flush_segment(&mut self) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.line.clear();
+        self.line.extend_from_slice(b"{\"type\":2,\"payload\":\"");
+        base64::encode_into(&self.pending, &mut self.line);
+        write!(self.line, "\",\"position\":{}}}", self.position)?;
+        self.pending.clear();
+        self.end_line()
+    }
+
+    fn end_line(&mut self) -> io::Result<()> {
+        self.line.push(b'\n');
+        self.position += 1;
+        self.out.write_all(&self.line)
+    }
+}
+
+impl<W: Write> Tap for Splitter<W> {
+    fn raw(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let (now, rest) = bytes.split_at(bytes.len().min(SEGMENT - self.pending.len()));
+            self.pending.extend_from_slice(now);
+            bytes = rest;
+            if self.pending.len() == SEGMENT {
+                self.flush_segment()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says why an archive could not be rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    #[error("read tar-split line {line}: {source}")]
+    Read { line: u64, source: io::Error },
+    #[error("read tar-split line {line}: {why}")]
+    Format { line: u64, why: String },
+    #[error("read {name} to rebuild its layer: {source}")]
+    File { name: String, source: io::Error },
+    #[error("file integrity checksum failed for {name:?}")]
+    Checksum { name: String },
+    #[error("write rebuilt layer: {0}")]
+    Write(#[source] io::Error),
+}
+
+/// Rebuilds an archive from its tar-split and its files' contents.
+///
+/// `open` gets each name as it is in the archive. Every file's size and CRC are checked as it is written, so a changed
+/// file is an error, but bytes before it have been written by then. Memory: one line.
+pub fn assemble<F: Read>(
+    lines: &mut dyn BufRead,
+    mut open: impl FnMut(&[u8]) -> io::Result<F>,
+    out: &mut dyn Write,
+) -> Result<(), AssembleError> {
+    let (mut text, mut number) = (Vec::new(), 0u64);
+    let mut buffer = vec![0u8; 64 * 1024];
+    loop {
+        text.clear();
+        let read = lines.take(LINE_LIMIT).read_until(b'\n', &mut text);
+        read.map_err(|source| AssembleError::Read { line: number, source })?;
+        if text.is_empty() {
+            return Ok(());
+        }
+        let wrong = |why: String| AssembleError::Format { line: number, why };
+        if text.len() as u64 == LINE_LIMIT {
+            return Err(wrong("line too long".into()));
+        }
+        let line: Line<'_> = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        let payload = base64::decode(line.payload.as_deref().unwrap_or(""))
+            .ok_or_else(|| wrong("payload is not base64".into()))?;
+        match line.kind {
+            RAW => out.write_all(&payload).map_err(AssembleError::Write)?,
+            FILE if line.size == 0 => {}
+            FILE => {
+                let raw = base64::decode(&line.name_raw).ok_or_else(|| wrong("name is not base64".into()))?;
+                let name = if raw.is_empty() { line.name.as_bytes() } else { &raw };
+                let shown = || String::from_utf8_lossy(name).into_owned();
+                let failed = |source| AssembleError::File { name: shown(), source };
+                let mut file = open(name).map_err(failed)?;
+                let (mut left, mut crc) = (line.size, Crc64::default());
+                while left > 0 {
+                    let room = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+                    match file.read(&mut buffer[..room]) {
+                        Ok(0) => return Err(AssembleError::Checksum { name: shown() }),
+                        Ok(n) => {
+                            crc.update(&buffer[..n]);
+                            out.write_all(&buffer[..n]).map_err(AssembleError::Write)?;
+                            left -= n as u64;
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(failed(error)),
+                    }
+                }
+                if payload != crc.value().to_be_bytes() {
+                    return Err(AssembleError::Checksum { name: shown() });
+                }
+            }
+            other => return Err(wrong(format!("type {other} is unknown"))),
+        }
+        number += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_docker_writes_them() {
+        let mut split = Splitter::new(Vec::new());
+        split.raw(b"head").unwrap();
+        let mut crc = Crc64::default();
+        crc.update(b"hi\n");
+        split.file(b"etc/x", 3, crc.value()).unwrap();
+        split.file(b"d\xff/", 0, 0).unwrap();
+        split.raw(b"end").unwrap();
+        let text = String::from_utf8(split.finish().unwrap()).unwrap();
+        let wanted = [
+            r#"{"type":2,"payload":"aGVhZA==","position":0}"#,
+            r#"{"type":1,"name":"etc/x","size":3,"payload":"YUmYEAAAAAA=","position":1}"#,
+            r#"{"type":1,"name_raw":"ZP8v","payload":null,"position":2}"#,
+            r#"{"type":2,"payload":"ZW5k","position":3}"#,
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), wanted);
+        let mut out = Vec::new();
+        assemble(&mut text.as_bytes(), |_| Ok(&b"hi\n"[..]), &mut out).unwrap();
+        assert_eq!(out, b"headhi\nend");
+        let changed = assemble(&mut text.as_bytes(), |_| Ok(&b"ho\n"[..]), &mut Vec::new());
+        assert!(matches!(changed, Err(AssembleError::Checksum { .. })));
+        let shorter = assemble(&mut text.as_bytes(), |_| Ok(&b"hi"[..]), &mut Vec::new());
+        assert!(matches!(shorter, Err(AssembleError::Checksum { .. })));
+    }
+}
