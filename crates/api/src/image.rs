@@ -1,0 +1,102 @@
+//! Images on the wire.
+
+use crate::container::{ContainerConfig, GraphDriver};
+use crate::json::{is_zero, null_default};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One row of `GET /images/json`. `-1` stands for what was not computed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Summary {
+    pub containers: i64,
+    /// Seconds since 1970.
+    pub created: i64,
+    pub id: String,
+    pub labels: Option<BTreeMap<String, String>>,
+    pub parent_id: String,
+    #[serde(deserialize_with = "null_default")]
+    pub repo_digests: Vec<String>,
+    #[serde(deserialize_with = "null_default")]
+    pub repo_tags: Vec<String>,
+    pub shared_size: i64,
+    /// Bytes of all layers, uncompressed.
+    pub size: i64,
+    /// Until API 1.43; the same as `size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_size: Option<i64>,
+}
+
+/// The answer to `GET /images/{name}/json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Inspect {
+    pub id: String,
+    #[serde(deserialize_with = "null_default")]
+    pub repo_tags: Vec<String>,
+    #[serde(deserialize_with = "null_default")]
+    pub repo_digests: Vec<String>,
+    pub parent: String,
+    pub comment: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub created: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub container: String,
+    /// Until API 1.44.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_config: Option<ContainerConfig>,
+    pub docker_version: String,
+    pub author: String,
+    pub config: Option<serde_json::Value>,
+    pub architecture: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub variant: String,
+    pub os: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub os_version: String,
+    pub size: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_size: Option<i64>,
+    pub graph_driver: GraphDriver,
+    #[serde(rename = "RootFS")]
+    pub root_fs: RootFs,
+    pub metadata: Metadata,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RootFs {
+    #[serde(rename = "Type")]
+    pub kind: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Metadata {
+    #[serde(deserialize_with = "null_default")]
+    pub last_tag_time: String,
+}
+
+/// What `DELETE /images/{name}` did, one step each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Deleted {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untagged: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<String>,
+}
+
+/// One row of `GET /images/{name}/history`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct History {
+    pub id: String,
+    pub created: i64,
+    pub created_by: String,
+    pub tags: Option<Vec<String>>,
+    pub size: i64,
+    pub comment: String,
+}
