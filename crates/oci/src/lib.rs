@@ -8,3 +8,5 @@ pub mod manifest;
 pub mod platform;
 pub mod reference;
 pub mod runtime;
+pub mod tar;
+pub mod tar_split;

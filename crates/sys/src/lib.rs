@@ -1,7 +1,9 @@
 //! Linux mechanisms: the only crate that holds `unsafe`.
 pub mod bpf;
 pub mod caps;
+pub mod fs;
 pub mod namespace;
 pub mod process;
+pub mod resolve;
 pub mod seccomp;
 pub mod signal;

@@ -1,0 +1,160 @@
+//! File system calls that the standard library has no safe name for.
+
+use rustix::fs::{Advice, AtFlags, XattrFlags};
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Writes everything dirty on the file system of `fd` to the device and reports write errors since `fd` was opened
+/// (Linux 5.8 and later report them).
+pub fn syncfs(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::syncfs(&fd))?)
+}
+
+/// Asks the kernel to forget a file's clean pages. Dirty pages stay.
+pub fn drop_cache(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fadvise(fd, 0, None, Advice::DontNeed)?)
+}
+
+/// A path to `name` in an open directory for calls that take only paths, such as `lsetxattr`. Needs /proc.
+pub fn path_at(directory: BorrowedFd<'_>, name: &Path) -> PathBuf {
+    Path::new("/proc/self/fd")
+        .join(directory.as_raw_fd().to_string())
+        .join(name)
+}
+
+/// Sets an extended attribute of `name` in a directory, never of what it links to.
+pub fn set_xattr(directory: BorrowedFd<'_>, name: &Path, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let key = CString::new(key)?;
+    Ok(rustix::fs::lsetxattr(
+        path_at(directory, name),
+        key.as_c_str(),
+        value,
+        XattrFlags::empty(),
+    )?)
+}
+
+/// Sets an extended attribute of an open file.
+pub fn set_xattr_of(fd: impl AsFd, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let key = CString::new(key)?;
+    Ok(rustix::fs::fsetxattr(fd, key.as_c_str(), value, XattrFlags::empty())?)
+}
+
+/// Reads an extended attribute, or nothing where there is none or the file system has no such thing.
+pub fn get_xattr(directory: BorrowedFd<'_>, name: &Path, key: &CStr) -> io::Result<Option<Vec<u8>>> {
+    let path = path_at(directory, name);
+    loop {
+        let length = match rustix::fs::lgetxattr_query(&path, key) {
+            Err(Errno::NODATA | Errno::NOTSUP) => return Ok(None),
+            other => other?,
+        };
+        let mut value = vec![0u8; length];
+        match rustix::fs::lgetxattr(&path, key, &mut value[..]) {
+            Err(Errno::RANGE) => continue,
+            Err(Errno::NODATA) => return Ok(None),
+            other => value.truncate(other?),
+        }
+        return Ok(Some(value));
+    }
+}
+
+/// The names of a file's extended attributes; none where the file system has no such thing.
+pub fn list_xattrs(directory: BorrowedFd<'_>, name: &Path) -> io::Result<Vec<CString>> {
+    let path = path_at(directory, name);
+    loop {
+        let length = match rustix::fs::llistxattr_query(&path) {
+            Err(Errno::NOTSUP) => return Ok(Vec::new()),
+            other => other?,
+        };
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        let mut names = vec![0u8; length];
+        match rustix::fs::llistxattr(&path, &mut names[..]) {
+            Err(Errno::RANGE) => continue,
+            other => names.truncate(other?),
+        }
+        let names = names.split(|&b| b == 0).filter(|name| !name.is_empty());
+        return Ok(names.filter_map(|name| CString::new(name).ok()).collect());
+    }
+}
+
+/// Makes `target` share the blocks of `source` (btrfs, xfs); `EOPNOTSUPP` and `EXDEV` mean: copy.
+pub fn reflink(source: impl AsFd, target: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::ioctl_ficlone(target, source)?)
+}
+
+/// Renames without replacing: `EEXIST` if `to` is there.
+pub fn rename_exclusive(from_dir: BorrowedFd<'_>, from: &Path, to_dir: BorrowedFd<'_>, to: &Path) -> io::Result<()> {
+    Ok(rustix::fs::renameat_with(
+        from_dir,
+        from,
+        to_dir,
+        to,
+        rustix::fs::RenameFlags::NOREPLACE,
+    )?)
+}
+
+/// Bytes on the file system of a path: in all, and free for us.
+pub fn space(path: &Path) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok((
+        stat.f_blocks.saturating_mul(stat.f_frsize),
+        stat.f_bavail.saturating_mul(stat.f_frsize),
+    ))
+}
+
+/// Says if a path is where something is mounted: its device differs from its parent's, or its `..` is itself.
+pub fn is_mount_point(path: &Path) -> io::Result<bool> {
+    let here = rustix::fs::stat(path)?;
+    let above = rustix::fs::statat(rustix::fs::CWD, path.join(".."), AtFlags::empty())?;
+    Ok(here.st_dev != above.st_dev || here.st_ino == above.st_ino)
+}
+
+/// Runs `work` on a thread whose working directory is `directory`; the process's own stays as it is.
+///
+/// For mount data that must fit in a page: short relative paths do where absolute ones do not.
+pub fn in_directory<T: Send>(directory: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let enter = || -> io::Result<()> {
+        // SAFETY: CLONE_FS alone gives this thread its own working directory, root and umask. No descriptor table is
+        // unshared, so no other thread's descriptors change meaning, and the thread ends when `work` returns.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS)? };
+        Ok(rustix::process::chdir(directory)?)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(256 * 1024);
+        let thread = thread.spawn_scoped(scope, || {
+            enter()?;
+            work()
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The process's umask, read without changing it.
+pub fn umask() -> io::Result<u32> {
+    let status = std::fs::read("/proc/self/status")?;
+    let line = status
+        .split(|&b| b == b'\n')
+        .find_map(|line| line.strip_prefix(b"Umask:"));
+    let text = line.map(|line| std::ffi::OsStr::from_bytes(line).to_string_lossy().trim().to_owned());
+    let missing = || io::Error::new(io::ErrorKind::InvalidData, "read umask: /proc/self/status has none");
+    u32::from_str_radix(&text.ok_or_else(missing)?, 8).map_err(|_| missing())
+}
+
+/// Raises the soft limit of open files to the hard one and says what it is. For the start of the daemon.
+pub fn raise_file_limit() -> io::Result<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let hard = limit.maximum;
+    rustix::process::setrlimit(
+        rustix::process::Resource::Nofile,
+        rustix::process::Rlimit {
+            current: hard,
+            maximum: hard,
+        },
+    )?;
+    Ok(hard.unwrap_or(u64::MAX))
+}
