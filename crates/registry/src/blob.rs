@@ -1,0 +1,452 @@
+//! A blob as a stream that survives its connections: verified, resumed, never stored.
+//!
+//! What a reader sees is the blob's bytes once, in order, whatever happens below: a connection that breaks or
+//! stalls is opened again at the offset reached (`Range`, RFC 9110 section 14); a server that ignores ranges
+//! is read from its start again and the known part skipped. The end is reported only after the size and the
+//! SHA-256 of everything were found right, so a reader that got `Ok(0)` has the blob. Memory: 48 KiB.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::time::Duration;
+
+use oci::digest::Digest;
+use oci::manifest::Descriptor;
+
+use crate::error::{Error, ErrorKind};
+use crate::hash::{HashState, Sha256};
+use crate::http::{Body, Cancel, Payload, Response};
+use crate::repository::{Access, Call, Repository, Target};
+
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Longest `Retry-After` followed; a server that wants more gets asked sooner, and counts as an attempt.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
+
+/// Why a blob did not arrive whole.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    #[error("{0}")]
+    Registry(#[from] Error),
+    /// Every attempt broke without getting further.
+    #[error("download of {digest} stopped at {offset} of {size} bytes after {attempts} attempts: {cause}")]
+    Broken {
+        digest: Digest,
+        offset: u64,
+        size: u64,
+        attempts: u32,
+        cause: String,
+    },
+    /// Docker's words.
+    #[error("filesystem layer verification failed for digest {expected}")]
+    DigestMismatch { expected: Digest, got: Digest },
+    #[error("blob {digest} has {got} bytes where its descriptor says {expected}")]
+    SizeMismatch { digest: Digest, expected: u64, got: u64 },
+    #[error("blob {digest} of {size} bytes is larger than {limit} bytes")]
+    TooLarge { digest: Digest, size: u64, limit: u64 },
+    #[error("context canceled")]
+    Cancelled,
+}
+
+impl BlobError {
+    /// Finds the blob error in what [`BlobReader::read`] returned, also below other readers that pass it on.
+    pub fn of(error: &io::Error) -> Option<&BlobError> {
+        error.get_ref().and_then(|inner| inner.downcast_ref())
+    }
+
+    /// Says whether a new try from the start may end better.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            BlobError::Broken { .. } => true,
+            BlobError::Registry(e) => matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::RateLimited),
+            // Damaged on the way by a proxy or a cache: the next copy may be right.
+            BlobError::DigestMismatch { .. } | BlobError::SizeMismatch { .. } => true,
+            BlobError::TooLarge { .. } | BlobError::Cancelled => false,
+        }
+    }
+
+    fn into_io(self) -> io::Error {
+        // Never `Interrupted`: std's readers would try again for ever.
+        io::Error::other(self)
+    }
+}
+
+/// Told before each wait for another attempt.
+#[derive(Debug)]
+pub struct Retry<'a> {
+    pub attempt: u32,
+    pub wait: Duration,
+    pub offset: u64,
+    pub cause: &'a str,
+}
+
+type OnRetry = Box<dyn FnMut(Retry<'_>) + Send>;
+
+/// A blob being read. See the module's page.
+pub struct BlobReader {
+    repository: Repository,
+    digest: Digest,
+    size: u64,
+    /// Bytes given out, the prefix of an earlier run included.
+    offset: u64,
+    hash: Box<dyn HashState>,
+    body: Option<Body>,
+    failures: u32,
+    /// Where the last failure was: further along, the count starts again.
+    failed_at: u64,
+    cancel: Cancel,
+    done: bool,
+    on_retry: Option<OnRetry>,
+}
+
+impl fmt::Debug for BlobReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlobReader({} at {} of {})", self.digest, self.offset, self.size)
+    }
+}
+
+/// Why an attempt failed, and whether another makes sense.
+enum Attempt {
+    Again(String, Option<Duration>),
+    Never(BlobError),
+}
+
+impl Repository {
+    /// Opens a blob. Returns once the registry has begun to answer.
+    pub fn blob(&self, descriptor: &Descriptor) -> Result<BlobReader, BlobError> {
+        self.blob_at(descriptor, 0, Box::new(Sha256::new()))
+    }
+
+    /// Opens a blob in its middle: `hash` is the state after its first `offset` bytes, which the caller has.
+    pub fn blob_at(
+        &self,
+        descriptor: &Descriptor,
+        offset: u64,
+        hash: Box<dyn HashState>,
+    ) -> Result<BlobReader, BlobError> {
+        let mut reader = self.blob_reader(descriptor, offset, hash)?;
+        reader.connect()?;
+        Ok(reader)
+    }
+
+    /// The same without connecting: the first read does. For a retry listener or cancel handle set before.
+    pub fn blob_reader(
+        &self,
+        descriptor: &Descriptor,
+        offset: u64,
+        hash: Box<dyn HashState>,
+    ) -> Result<BlobReader, BlobError> {
+        let (digest, size) = (descriptor.digest.clone(), descriptor.size);
+        if offset > size {
+            return Err(BlobError::SizeMismatch {
+                digest,
+                expected: size,
+                got: offset,
+            });
+        }
+        Ok(BlobReader {
+            repository: self.clone(),
+            digest,
+            size,
+            offset,
+            hash,
+            body: None,
+            failures: 0,
+            failed_at: offset,
+            cancel: self.0.cancel.child(),
+            done: false,
+            on_retry: None,
+        })
+    }
+
+    /// Reads a small blob, such as an image's config, whole.
+    pub fn blob_bytes(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, BlobError> {
+        let (digest, size) = (descriptor.digest.clone(), descriptor.size);
+        if size > limit {
+            return Err(BlobError::TooLarge { digest, size, limit });
+        }
+        let mut reader = self.blob_reader(descriptor, 0, Box::new(Sha256::new()))?;
+        let mut bytes = Vec::new();
+        let mut piece = vec![0; 16 << 10];
+        loop {
+            match reader.advance(&mut piece)? {
+                0 => return Ok(bytes),
+                n => bytes.extend_from_slice(&piece[..n]),
+            }
+        }
+    }
+}
+
+impl BlobReader {
+    /// Bytes given out so far, an earlier run's included.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Bytes of the whole blob.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Ends this blob's transfer from another thread.
+    pub fn cancel_handle(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
+    /// The hash of everything given out, for a checkpoint.
+    pub fn hash(&self) -> &dyn HashState {
+        &*self.hash
+    }
+
+    /// Calls `listener` before each wait for another attempt.
+    pub fn on_retry(&mut self, listener: impl FnMut(Retry<'_>) + Send + 'static) {
+        self.on_retry = Some(Box::new(listener));
+    }
+
+    /// Gives out the next bytes; 0 is the verified end.
+    pub fn advance(&mut self, out: &mut [u8]) -> Result<usize, BlobError> {
+        if self.done || out.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(BlobError::Cancelled);
+            }
+            let left = self.size - self.offset;
+            if left == 0 {
+                return self.finish().map(|()| 0);
+            }
+            self.connect()?;
+            let Some(body) = &mut self.body else { continue };
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
+            let cause = match body.read(&mut out[..most]) {
+                Ok(0) => "unexpected EOF".to_owned(),
+                Ok(n) => {
+                    self.hash.update(&out[..n]);
+                    self.offset += n as u64;
+                    return Ok(n);
+                }
+                Err(e) => broken(&e),
+            };
+            self.body = None;
+            self.wait(cause, None)?;
+        }
+    }
+
+    /// Checks the size and the digest of what was given out.
+    fn finish(&mut self) -> Result<(), BlobError> {
+        if let Some(mut body) = self.body.take() {
+            // A body of unknown length may go on. A failure here tells nothing: we have all bytes.
+            let mut more = [0];
+            if matches!(body.read(&mut more), Ok(n) if n > 0) {
+                let digest = self.digest.clone();
+                return Err(BlobError::SizeMismatch {
+                    digest,
+                    expected: self.size,
+                    got: self.size + 1,
+                });
+            }
+        }
+        let got = Digest::sha256(self.hash.finish());
+        if got != self.digest {
+            return Err(BlobError::DigestMismatch {
+                expected: self.digest.clone(),
+                got,
+            });
+        }
+        self.done = true;
+        Ok(())
+    }
+
+    /// Makes `body` stand at `offset`, with as many attempts as it takes and is allowed.
+    fn connect(&mut self) -> Result<(), BlobError> {
+        while self.body.is_none() && self.offset < self.size {
+            match self.open() {
+                Ok(body) => self.body = Some(body),
+                Err(Attempt::Never(e)) => return Err(e),
+                Err(Attempt::Again(cause, wait)) => self.wait(cause, wait)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a failure and sleeps, or gives up.
+    fn wait(&mut self, cause: String, asked: Option<Duration>) -> Result<(), BlobError> {
+        if self.cancel.is_cancelled() {
+            return Err(BlobError::Cancelled);
+        }
+        if self.offset > self.failed_at {
+            self.failures = 0;
+        }
+        self.failed_at = self.offset;
+        self.failures += 1;
+        let config = &self.repository.0.registry.0.config;
+        if self.failures >= config.max_attempts.max(1) {
+            return Err(BlobError::Broken {
+                digest: self.digest.clone(),
+                offset: self.offset,
+                size: self.size,
+                attempts: self.failures,
+                cause,
+            });
+        }
+        let doubled = config
+            .backoff
+            .saturating_mul(1 << (self.failures - 1).min(10))
+            .min(LONGEST_WAIT);
+        let wait = asked.map_or(doubled, |asked| asked.clamp(doubled, LONGEST_RETRY_AFTER));
+        log::info!(
+            "{}: {cause} at {} of {}: again in {wait:?}",
+            self.digest,
+            self.offset,
+            self.size
+        );
+        if let Some(listener) = &mut self.on_retry {
+            listener(Retry {
+                attempt: self.failures,
+                wait,
+                offset: self.offset,
+                cause: &cause,
+            });
+        }
+        if self.cancel.sleep(wait) {
+            Ok(())
+        } else {
+            Err(BlobError::Cancelled)
+        }
+    }
+
+    fn open(&self) -> Result<Body, Attempt> {
+        match self.request(self.offset > 0) {
+            Ok(response) => self.position(response),
+            // The server thinks the blob ends before: a stale cache, perhaps. The whole of it decides.
+            Err(error) if self.offset > 0 && status(&error) == Some(416) => {
+                let response = self.request(false).map_err(classify)?;
+                self.position(response)
+            }
+            Err(error) => Err(classify(error)),
+        }
+    }
+
+    fn request(&self, ranged: bool) -> Result<Response, Error> {
+        let session = &self.repository.0;
+        session.somewhere(&self.cancel, |endpoint| {
+            let mut headers = vec![("Accept", "*/*".to_owned())];
+            if ranged {
+                headers.push(("Range", format!("bytes={}-", self.offset)));
+            }
+            let call = Call {
+                method: "GET",
+                target: Target::Path(format!("blobs/{}", self.digest)),
+                headers,
+                payload: Payload::Empty,
+                access: Access::Pull,
+                also: None,
+            };
+            session.call(endpoint, call, &self.cancel)
+        })
+    }
+
+    /// Brings the body of an answer to `offset`, and checks the length it claims.
+    fn position(&self, response: Response) -> Result<Body, Attempt> {
+        let (start, total) = match response.status {
+            206 => {
+                let range = response.header("content-range").unwrap_or_default();
+                let Some((start, total)) = content_range(range) else {
+                    return Err(Attempt::Again(format!("bad Content-Range {range:?}"), None));
+                };
+                (
+                    start,
+                    total.or_else(|| response.body.length().map(|length| start + length)),
+                )
+            }
+            _ => (0, response.body.length()),
+        };
+        if start > self.offset {
+            return Err(Attempt::Again(
+                format!("server answered from byte {start} on, asked for {}", self.offset),
+                None,
+            ));
+        }
+        if let Some(total) = total.filter(|total| *total != self.size) {
+            let digest = self.digest.clone();
+            return Err(Attempt::Never(BlobError::SizeMismatch {
+                digest,
+                expected: self.size,
+                got: total,
+            }));
+        }
+        let mut body = response.body;
+        let skip = self.offset - start;
+        // What is skipped was hashed when it came first; if it differs now, so does the rest, and the end says so.
+        let skipped = io::copy(&mut (&mut body).take(skip), &mut io::sink());
+        match skipped {
+            Ok(n) if n == skip => Ok(body),
+            Ok(_) => Err(Attempt::Again("unexpected EOF".to_owned(), None)),
+            Err(e) => Err(Attempt::Again(broken(&e), None)),
+        }
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.advance(out).map_err(BlobError::into_io)
+    }
+}
+
+fn broken(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "unexpected EOF".to_owned(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "connection stalled".to_owned(),
+        _ => crate::http::go_words(error),
+    }
+}
+
+fn status(error: &Error) -> Option<u16> {
+    match error {
+        Error::Api { status, .. } | Error::Unparsable { status, .. } | Error::Status { status, .. } => Some(*status),
+        _ => None,
+    }
+}
+
+fn classify(error: Error) -> Attempt {
+    match (&error, error.kind()) {
+        (Error::Cancelled, _) => Attempt::Never(BlobError::Cancelled),
+        // A certificate does not get better by asking again.
+        (Error::Transport { tls: true, .. }, _) => Attempt::Never(error.into()),
+        (_, ErrorKind::Unavailable | ErrorKind::RateLimited) => {
+            let wait = error.retry_after();
+            Attempt::Again(error.to_string(), wait)
+        }
+        _ => Attempt::Never(error.into()),
+    }
+}
+
+/// `bytes 5-9/10` as start and total; the total may be `*`.
+fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = value.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
+    let (start, end) = range.trim().split_once('-')?;
+    let (start, end): (u64, u64) = (start.trim().parse().ok()?, end.trim().parse().ok()?);
+    let total = match total.trim() {
+        "*" => None,
+        number => Some(number.parse().ok()?),
+    };
+    (start <= end).then_some((start, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        for (value, expected) in [
+            ("bytes 5-9/10", Some((5, Some(10)))),
+            ("bytes 5-9/*", Some((5, None))),
+            ("bytes=5-9/10", None),
+            ("bytes 9-5/10", None),
+            ("bytes */10", None),
+            ("", None),
+        ] {
+            assert_eq!(content_range(value), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The client: its settings, and which servers stand for a registry's name.
+
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci::reference::Reference;
+
+use crate::auth::Auth;
+use crate::cidr::Cidr;
+use crate::error::Error;
+use crate::http::{Cancel, Client, Proxies, Settings, Url, split_host_port};
+use crate::repository::Repository;
+use crate::token::Tokens;
+
+/// Where `docker.io` really answers.
+const HUB: &str = "registry-1.docker.io";
+
+/// The settings of a [`Registry`], as `daemon.json` has them.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `insecure-registries`: `host`, `host:port`, or a range of addresses. Loopback always is.
+    pub insecure: Vec<String>,
+    /// `registry-mirrors` of Docker Hub: `https://host[:port]`, tried first, in order.
+    pub mirrors: Vec<String>,
+    /// Directories that hold a `<host:port>` each with certificates.
+    pub certs_dirs: Vec<PathBuf>,
+    pub user_agent: String,
+    /// How often a blob is tried without progress (`max-download-attempts`).
+    pub max_attempts: u32,
+    pub proxies: Proxies,
+    pub connect_timeout: Duration,
+    /// Longest wait for a single read: then the connection counts as stalled.
+    pub stall_timeout: Duration,
+    /// First wait before a blob is tried again; doubles up to 30 seconds.
+    pub backoff: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            insecure: Vec::new(),
+            mirrors: Vec::new(),
+            certs_dirs: vec!["/etc/balena-engine/certs.d".into(), "/etc/docker/certs.d".into()],
+            user_agent: concat!("balena-engine/", env!("CARGO_PKG_VERSION")).to_owned(),
+            max_attempts: 5,
+            proxies: Proxies::from_env(),
+            connect_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(60),
+            backoff: Duration::from_secs(1),
+        }
+    }
+}
+
+/// One server that may have what a reference names.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    /// With `/` as its target.
+    pub url: Url,
+    pub insecure: bool,
+    pub mirror: bool,
+}
+
+/// A registry client. Cheap to clone; clones share connections and tokens.
+#[derive(Clone)]
+pub struct Registry(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub config: Config,
+    pub client: Client,
+    pub tokens: Tokens,
+}
+
+impl Registry {
+    pub fn new(config: Config) -> Registry {
+        let client = Client::new(Settings {
+            user_agent: config.user_agent.clone(),
+            certs_dirs: config.certs_dirs.clone(),
+            proxies: config.proxies.clone(),
+            connect_timeout: config.connect_timeout,
+            stall_timeout: config.stall_timeout,
+        });
+        Registry(Arc::new(Shared {
+            config,
+            client,
+            tokens: Tokens::default(),
+        }))
+    }
+
+    /// Opens a session with the repository a reference names. Does not connect yet.
+    pub fn repository(&self, reference: &Reference, auth: Auth) -> Result<Repository, Error> {
+        let domain = reference.repository().domain();
+        let endpoints = self.0.endpoints(domain, true)?;
+        Ok(Repository::new(
+            self.clone(),
+            reference.repository().clone(),
+            endpoints,
+            auth,
+            Cancel::new(),
+        ))
+    }
+
+    /// The same for a push, which never goes to a mirror.
+    pub fn repository_for_push(&self, reference: &Reference, auth: Auth) -> Result<Repository, Error> {
+        let domain = reference.repository().domain();
+        let endpoints = self.0.endpoints(domain, false)?;
+        Ok(Repository::new(
+            self.clone(),
+            reference.repository().clone(),
+            endpoints,
+            auth,
+            Cancel::new(),
+        ))
+    }
+
+    /// Checks credentials against a registry (`docker login`): asks `/v2/` and the token service.
+    ///
+    /// `server` is a host, a host and port, or a URL, as clients write it.
+    pub fn login(&self, server: &str, auth: Auth) -> Result<(), Error> {
+        let stripped = server.split_once("://").map_or(server, |(_, rest)| rest);
+        let domain = stripped.split('/').next().unwrap_or(stripped);
+        let endpoints = self
+            .0
+            .endpoints(if domain.is_empty() { "docker.io" } else { domain }, false)?;
+        crate::repository::login(self, &endpoints, auth)
+    }
+
+    /// Forgets idle connections, certificates and tokens, for a configuration reload.
+    pub fn reset(&self) {
+        self.0.client.reset();
+        self.0.tokens.clear();
+    }
+}
+
+impl Shared {
+    /// The servers to ask for a registry, in order.
+    pub fn endpoints(&self, domain: &str, mirrors: bool) -> Result<Vec<Endpoint>, Error> {
+        let hub = matches!(domain, "docker.io" | "index.docker.io" | HUB);
+        let mut found = Vec::new();
+        if hub && mirrors {
+            for mirror in &self.config.mirrors {
+                let Some(url) = Url::parse(mirror.trim_end_matches('/')) else {
+                    return Err(Error::Protocol(format!(
+                        "invalid mirror: {mirror:?} is not a valid URI"
+                    )));
+                };
+                let insecure = self.is_insecure(&url.authority());
+                found.push(Endpoint {
+                    url: url.with_target("/".to_owned()),
+                    insecure,
+                    mirror: true,
+                });
+            }
+        }
+        let host = if hub { HUB } else { domain };
+        let insecure = self.is_insecure(host);
+        let schemes: &[&str] = if insecure { &["https", "http"] } else { &["https"] };
+        for scheme in schemes {
+            let url = Url::parse(&format!("{scheme}://{host}/"))
+                .ok_or_else(|| Error::Protocol(format!("invalid registry name {host:?}")))?;
+            found.push(Endpoint {
+                url,
+                insecure,
+                mirror: false,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Says whether a host (with or without port) may be spoken to in the clear, or with any certificate.
+    pub fn is_insecure(&self, authority: &str) -> bool {
+        let Some((host, port)) = split_host_port(authority) else {
+            return false;
+        };
+        if host == "localhost"
+            || self
+                .config
+                .insecure
+                .iter()
+                .any(|entry| *entry == authority || *entry == host)
+        {
+            return true;
+        }
+        let ranges: Vec<Cidr> = self
+            .config
+            .insecure
+            .iter()
+            .filter_map(|entry| Cidr::parse(entry))
+            .collect();
+        let listed = |ip: IpAddr| ip.is_loopback() || ranges.iter().any(|range| range.contains(ip));
+        match host.parse() {
+            Ok(ip) => listed(ip),
+            // Names are resolved only where ranges were configured: a look-up costs a round trip.
+            Err(_) if ranges.is_empty() => false,
+            Err(_) => (host.as_str(), port.unwrap_or(443))
+                .to_socket_addrs()
+                .is_ok_and(|mut addresses| addresses.any(|address| listed(address.ip()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(config: Config, domain: &str) -> Vec<String> {
+        let registry = Registry::new(config);
+        registry
+            .0
+            .endpoints(domain, true)
+            .unwrap()
+            .iter()
+            .map(|e| e.url.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn endpoints_of_names() {
+        let config = Config {
+            insecure: vec!["plain.example:5000".into(), "10.0.0.0/8".into()],
+            mirrors: vec!["https://mirror.example/".into()],
+            ..Config::default()
+        };
+        for (domain, expected) in [
+            (
+                "docker.io",
+                &["https://mirror.example/", "https://registry-1.docker.io/"][..],
+            ),
+            ("ghcr.io", &["https://ghcr.io/"]),
+            ("127.0.0.1:5000", &["https://127.0.0.1:5000/", "http://127.0.0.1:5000/"]),
+            ("[::1]:5000", &["https://[::1]:5000/", "http://[::1]:5000/"]),
+            ("localhost", &["https://localhost/", "http://localhost/"]),
+            (
+                "plain.example:5000",
+                &["https://plain.example:5000/", "http://plain.example:5000/"],
+            ),
+            ("10.1.1.1", &["https://10.1.1.1/", "http://10.1.1.1/"]),
+            ("11.1.1.1", &["https://11.1.1.1/"]),
+        ] {
+            assert_eq!(shown(config.clone(), domain), expected, "{domain}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! One connection to a server: TCP, through a proxy or not, with TLS or not, and the head of a message over it.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use super::cancel::{Cancel, Guard};
+use super::proxy::Proxy;
+use super::tls;
+use super::url::{Scheme, Url};
+
+/// Largest head of a response, bytes. Go's transport allows 1 MB; no registry needs 64 KB.
+const HEAD_LIMIT: usize = 64 << 10;
+const BUFFER: usize = 16 << 10;
+
+/// Why a connection did not come about.
+#[derive(Debug)]
+pub struct DialError {
+    /// In the words of Go's `net`.
+    pub message: String,
+    /// The other side does not speak TLS, or with a certificate we do not take: a registry that may be
+    /// insecure is then tried in the clear.
+    pub tls: bool,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+/// A connection with its read buffer.
+pub struct Conn {
+    stream: Stream,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Sends absolute targets: plain HTTP through a proxy.
+    pub absolute: bool,
+}
+
+/// What a connection needs to come about.
+pub struct Dial<'a> {
+    pub url: &'a Url,
+    pub proxy: Option<&'a Proxy>,
+    pub tls: Option<Arc<ClientConfig>>,
+    pub connect_timeout: Duration,
+    /// Longest wait for a single read or write.
+    pub stall_timeout: Duration,
+    pub cancel: &'a Cancel,
+}
+
+impl Conn {
+    pub fn open(dial: &Dial<'_>) -> Result<(Conn, Guard), DialError> {
+        let url = dial.url;
+        let (host, port) = match dial.proxy {
+            Some(proxy) => (proxy.host.as_str(), proxy.port),
+            None => (url.host.as_str(), url.port),
+        };
+        let tcp = connect(host, port, dial.connect_timeout).map_err(|message| DialError { message, tls: false })?;
+        let io = |e: io::Error| DialError {
+            message: go_words(&e),
+            tls: false,
+        };
+        let guard = dial.cancel.guard(&tcp).map_err(io)?;
+        tcp.set_read_timeout(Some(dial.stall_timeout)).map_err(io)?;
+        tcp.set_write_timeout(Some(dial.stall_timeout)).map_err(io)?;
+        // Requests are small and answered at once; Nagle would hold the last piece back.
+        tcp.set_nodelay(true).map_err(io)?;
+        let mut conn = Conn {
+            stream: Stream::Plain(tcp),
+            buffer: vec![0; BUFFER],
+            start: 0,
+            end: 0,
+            absolute: dial.proxy.is_some() && url.scheme == Scheme::Http,
+        };
+        if let (Some(proxy), Scheme::Https) = (dial.proxy, url.scheme) {
+            conn.tunnel(proxy, url)
+                .map_err(|message| DialError { message, tls: false })?;
+        }
+        if let Some(config) = &dial.tls {
+            conn = conn.handshake(config.clone(), &url.host)?;
+        }
+        Ok((conn, guard))
+    }
+
+    /// Asks a proxy for a tunnel (RFC 9110 section 9.3.6).
+    fn tunnel(&mut self, proxy: &Proxy, url: &Url) -> Result<(), String> {
+        let target = url.host_port();
+        let mut head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
+        if let Some(value) = &proxy.authorization {
+            head.push_str(&format!("Proxy-Authorization: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        let ask = |conn: &mut Conn| {
+            conn.write_all(head.as_bytes())?;
+            conn.read_head()
+        };
+        let head = ask(self).map_err(|e| format!("proxyconnect tcp: {}", go_words(&e)))?;
+        if head.status != 200 {
+            return Err(head.reason);
+        }
+        Ok(())
+    }
+
+    fn handshake(self, config: Arc<ClientConfig>, host: &str) -> Result<Conn, DialError> {
+        let fail = |message: String| DialError { message, tls: true };
+        let Stream::Plain(mut tcp) = self.stream else {
+            return Err(fail("tls: connection has TLS already".to_owned()));
+        };
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|_| fail(format!("tls: invalid server name {host}")))?;
+        let mut session = ClientConnection::new(config, name).map_err(|e| fail(tls::describe(&e, host)))?;
+        while session.is_handshaking() {
+            if let Err(e) = session.complete_io(&mut tcp) {
+                let inner = e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+                let message = inner.map_or_else(|| go_words(&e), |inner| tls::describe(inner, host));
+                return Err(fail(message));
+            }
+        }
+        Ok(Conn {
+            stream: Stream::Tls(Box::new(StreamOwned::new(session, tcp))),
+            ..self
+        })
+    }
+
+    pub fn socket(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Plain(tcp) => tcp,
+            Stream::Tls(tls) => tls.get_ref(),
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let n = read_stream(&mut self.stream, &mut self.buffer[self.end..])?;
+        self.end += n;
+        Ok(n)
+    }
+
+    fn buffered(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Reads the head of a response. The server's hanging up before its first byte is `UnexpectedEof`.
+    pub fn read_head(&mut self) -> io::Result<Head> {
+        loop {
+            if let Some(head) = parse_head(self.buffered())? {
+                self.start += head.length;
+                // 1xx are notes on the way to the answer (RFC 9110 section 15.2).
+                if (100..200).contains(&head.status) {
+                    continue;
+                }
+                self.buffer.truncate(BUFFER.max(self.end));
+                return Ok(head);
+            }
+            if self.buffered().len() >= HEAD_LIMIT {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "net/http: server response headers exceeded 65536 bytes",
+                ));
+            }
+            if self.end == self.buffer.len() && self.start == 0 {
+                self.buffer.resize(self.buffer.len() * 2, 0);
+            }
+            if self.fill()? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Reads a line of a chunked body, without its end. At most 4 KiB.
+    pub fn read_line(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(at) = self.buffered().iter().position(|b| *b == b'\n') {
+                let line = self.buffered()[..at].trim_ascii_end().to_vec();
+                self.start += at + 1;
+                return Ok(line);
+            }
+            if self.buffered().len() > 4096 {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "chunk header too long"));
+            }
+            if self.fill()? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+impl Read for Conn {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.start == self.end {
+            // Large reads go past the buffer: one copy less for layers.
+            if out.len() >= BUFFER {
+                return read_stream(&mut self.stream, out);
+            }
+            if self.fill()? == 0 {
+                return Ok(0);
+            }
+        }
+        let n = out.len().min(self.end - self.start);
+        out[..n].copy_from_slice(&self.buffer[self.start..self.start + n]);
+        self.start += n;
+        Ok(n)
+    }
+}
+
+impl Write for Conn {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.stream {
+            Stream::Plain(tcp) => tcp.write(bytes),
+            Stream::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(tcp) => tcp.flush(),
+            Stream::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
+fn read_stream(stream: &mut Stream, out: &mut [u8]) -> io::Result<usize> {
+    loop {
+        let result = match stream {
+            Stream::Plain(tcp) => tcp.read(out),
+            Stream::Tls(tls) => tls.read(out),
+        };
+        match result {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn connect(host: &str, port: u16, timeout: Duration) -> Result<TcpStream, String> {
+    let addresses = (host, port)
+        .to_socket_addrs()
+        .map_err(|_| format!("dial tcp: lookup {host}: no such host"))?;
+    let mut last = format!("dial tcp: lookup {host}: no such host");
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(tcp) => return Ok(tcp),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => last = format!("dial tcp {address}: i/o timeout"),
+            Err(e) => last = format!("dial tcp {address}: connect: {}", go_words(&e)),
+        }
+    }
+    Err(last)
+}
+
+/// An I/O error as Go prints it: what Docker's users search for.
+pub fn go_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "connection reset by peer".to_owned(),
+        io::ErrorKind::BrokenPipe => "broken pipe".to_owned(),
+        io::ErrorKind::HostUnreachable => "no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "network is unreachable".to_owned(),
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "i/o timeout".to_owned(),
+        io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// The head of a response.
+#[derive(Debug)]
+pub struct Head {
+    pub status: u16,
+    /// `404 Not Found`, as the server wrote it.
+    pub reason: String,
+    pub headers: Vec<(String, String)>,
+    /// HTTP/1.1 and not 1.0.
+    pub persistent: bool,
+    pub length: usize,
+}
+
+fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
+    let mut fields = [httparse::EMPTY_HEADER; 96];
+    let mut response = httparse::Response::new(&mut fields);
+    let malformed = |e: httparse::Error| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("net/http: malformed HTTP response: {e}"),
+        )
+    };
+    let httparse::Status::Complete(length) = response.parse(bytes).map_err(malformed)? else {
+        return Ok(None);
+    };
+    let status = response.code.unwrap_or(0);
+    let headers = response
+        .headers
+        .iter()
+        .map(|h| {
+            (
+                h.name.to_ascii_lowercase(),
+                String::from_utf8_lossy(h.value).into_owned(),
+            )
+        })
+        .collect();
+    Ok(Some(Head {
+        status,
+        reason: format!("{status} {}", response.reason.unwrap_or(""))
+            .trim_end()
+            .to_owned(),
+        headers,
+        persistent: response.version == Some(1),
+        length,
+    }))
+}

@@ -1,0 +1,210 @@
+//! What TLS trusts: the system's CA bundle (`SSL_CERT_FILE`, `SSL_CERT_DIR`, the usual places), else the
+//! built-in Mozilla roots; and per registry what lies in `certs.d/<host:port>/`: `*.crt` are further CAs,
+//! `*.cert` with `*.key` a client certificate, as Docker has it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+/// Bundles of the distributions, in the order Go looks for them.
+const BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Builds the TLS configuration for one server.
+///
+/// `insecure` accepts any certificate (the registry is listed in `insecure-registries`).
+pub fn config(certs_dirs: &[PathBuf], authority: &str, insecure: bool) -> Result<Arc<ClientConfig>, String> {
+    let own = certs_dirs
+        .iter()
+        .map(|dir| dir.join(authority.replace('/', "_")))
+        .find(|dir| dir.is_dir())
+        .map(|dir| HostCerts::read(&dir))
+        .transpose()?
+        .unwrap_or_default();
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("set up TLS: {e}"))?;
+    let builder = if insecure {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+    } else {
+        let mut roots = RootCertStore::clone(system_roots());
+        for ca in own.authorities {
+            roots
+                .add(ca)
+                .map_err(|e| format!("use a CA certificate of {authority}: {e}"))?;
+        }
+        builder.with_root_certificates(roots)
+    };
+    let config = match own.client {
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|e| format!("use the client certificate for {authority}: {e}"))?,
+        None => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(config))
+}
+
+/// The roots shared by all servers, read once: some 150 anchors of about 1 KB.
+fn system_roots() -> &'static RootCertStore {
+    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
+    ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(system_certificates());
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        roots
+    })
+}
+
+fn system_certificates() -> Vec<CertificateDer<'static>> {
+    let file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let dir = std::env::var_os("SSL_CERT_DIR");
+    let mut found = Vec::new();
+    match &file {
+        Some(file) => found.extend(certificates(file).unwrap_or_default()),
+        None if dir.is_none() => {
+            let bundle = BUNDLES.iter().map(Path::new).find(|path| path.exists());
+            found.extend(bundle.and_then(|path| certificates(path).ok()).unwrap_or_default());
+        }
+        None => {}
+    }
+    let dirs = dir
+        .map(|dirs| std::env::split_paths(&dirs).collect::<Vec<_>>())
+        .unwrap_or_default();
+    for entry in dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten() {
+        found.extend(certificates(&entry.path()).unwrap_or_default());
+    }
+    found
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = fs::read(path).map_err(|e| format!("read {}: {e}", path.display()))?;
+    CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| format!("read certificates in {}: {e}", path.display()))
+}
+
+/// What one `certs.d/<host:port>` holds.
+#[derive(Default)]
+struct HostCerts {
+    authorities: Vec<CertificateDer<'static>>,
+    client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+}
+
+impl HostCerts {
+    fn read(dir: &Path) -> Result<HostCerts, String> {
+        let listing = fs::read_dir(dir).map_err(|e| format!("read {}: {e}", dir.display()))?;
+        let mut paths: Vec<PathBuf> = listing.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        let mut certs = HostCerts::default();
+        for path in &paths {
+            let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match path.extension().and_then(|e| e.to_str()) {
+                Some("crt") => certs.authorities.extend(certificates(path)?),
+                Some("cert") => {
+                    let key = path.with_extension("key");
+                    if !key.exists() {
+                        return Err(format!(
+                            "missing key {} for client certificate {}. Note that CA certificates should use the extension .crt",
+                            name(&key),
+                            name(path)
+                        ));
+                    }
+                    let pem = fs::read(&key).map_err(|e| format!("read {}: {e}", key.display()))?;
+                    let secret = PrivateKeyDer::from_pem_slice(&pem)
+                        .map_err(|e| format!("read the key in {}: {e}", key.display()))?;
+                    // Docker offers several; a server's wish decides. rustls takes one: the first by name.
+                    if certs.client.is_none() {
+                        certs.client = Some((certificates(path)?, secret));
+                    }
+                }
+                Some("key") if !path.with_extension("cert").exists() => {
+                    return Err(format!(
+                        "missing client certificate {} for key {}",
+                        name(&path.with_extension("cert")),
+                        name(path)
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(certs)
+    }
+}
+
+/// Accepts every certificate; the signature of the handshake is checked all the same.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A handshake's failure in the words of Go's `crypto/tls`, where users know them.
+pub fn describe(error: &rustls::Error, host: &str) -> String {
+    use rustls::CertificateError as C;
+    const BAD: &str = "tls: failed to verify certificate: x509:";
+    match error {
+        rustls::Error::InvalidCertificate(C::UnknownIssuer) => {
+            format!("{BAD} certificate signed by unknown authority")
+        }
+        rustls::Error::InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => {
+            format!("{BAD} certificate has expired or is not yet valid: check this device's clock")
+        }
+        rustls::Error::InvalidCertificate(C::NotValidYet | C::NotValidYetContext { .. }) => {
+            format!("{BAD} certificate has expired or is not yet valid: check this device's clock")
+        }
+        rustls::Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
+            format!("{BAD} certificate is not valid for {host}")
+        }
+        rustls::Error::InvalidMessage(_) => "http: server gave HTTP response to HTTPS client".to_owned(),
+        other => format!("tls: {other}"),
+    }
+}

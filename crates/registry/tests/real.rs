@@ -1,0 +1,285 @@
+//! The real registry (`docker-registry` in PATH): push, pull, mount, TLS with a CA of our own in certs.d.
+
+mod double;
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use double::{blob, config};
+use oci::reference::Reference;
+use registry::{Auth, Config, Error, ErrorKind, Registry, Sha256};
+
+const TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// A running registry; ends with the test.
+struct Server {
+    child: Child,
+    port: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn start(extra: &str, dir: tempfile::TempDir) -> Option<Server> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let root = dir.path().display();
+    let text = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {root}/data}}}}\nhttp:\n  addr: 127.0.0.1:{port}\n{extra}"
+    );
+    let file = dir.path().join("config.yml");
+    fs::write(&file, text).unwrap();
+    let spawned = Command::new("docker-registry")
+        .args(["serve".as_ref(), file.as_os_str()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(child) = spawned else {
+        println!("skipped: no docker-registry in PATH");
+        return None;
+    };
+    let server = Server { child, port, _dir: dir };
+    for _ in 0..100 {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return Some(server);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("docker-registry does not listen");
+}
+
+fn manifest_for(config: &oci::manifest::Descriptor, layer: &oci::manifest::Descriptor) -> Vec<u8> {
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"{TYPE}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{}","size":{}}}]}}"#,
+        config.digest, config.size, layer.digest, layer.size
+    )
+    .into_bytes()
+}
+
+#[test]
+fn push_and_pull() {
+    let Some(server) = start("", tempfile::tempdir().unwrap()) else {
+        return;
+    };
+    let registry = Registry::new(config());
+    let reference = Reference::parse(&format!("127.0.0.1:{}/me/app:1", server.port)).unwrap();
+    let session = registry.repository_for_push(&reference, Auth::Anonymous).unwrap();
+    let (layer, layer_descriptor) = blob(3_000_000);
+    let (image, image_descriptor) = blob(500);
+    assert_eq!(session.blob_exists(&layer_descriptor.digest).unwrap(), None);
+    // Of unknown length, of known length, and with a digest that is wrong.
+    let up = session.upload(&mut layer.as_slice(), None, None).unwrap();
+    assert_eq!((up.digest, up.size), (layer_descriptor.digest.clone(), 3_000_000));
+    session
+        .upload(&mut image.as_slice(), Some(500), Some(&image_descriptor.digest))
+        .unwrap();
+    assert!(
+        session
+            .upload(&mut image.as_slice(), None, Some(&layer_descriptor.digest))
+            .is_err()
+    );
+    assert!(session.upload(&mut image.as_slice(), Some(501), None).is_err());
+    assert_eq!(session.blob_exists(&layer_descriptor.digest).unwrap(), Some(3_000_000));
+    let bytes = manifest_for(&image_descriptor, &layer_descriptor);
+    let digest = session.put_manifest("1", TYPE, &bytes).unwrap();
+    assert_eq!(digest, Sha256::digest(&bytes));
+
+    let session = registry.repository(&reference, Auth::Anonymous).unwrap();
+    let manifest = session.manifest(&reference).unwrap();
+    assert_eq!(
+        (manifest.bytes, manifest.media_type.as_str(), &manifest.digest),
+        (bytes, TYPE, &digest)
+    );
+    assert_eq!(session.resolve(&reference).unwrap().digest, digest);
+    assert_eq!(session.tags().unwrap(), ["1"]);
+    assert_eq!(session.blob_bytes(&image_descriptor, 1000).unwrap(), image);
+    let mut got = Vec::new();
+    session.blob(&layer_descriptor).unwrap().read_to_end(&mut got).unwrap();
+    assert_eq!(got, layer);
+    let mut hash = Sha256::new();
+    registry::HashState::update(&mut hash, &layer[..1_000_000]);
+    got.clear();
+    session
+        .blob_at(&layer_descriptor, 1_000_000, Box::new(hash))
+        .unwrap()
+        .read_to_end(&mut got)
+        .unwrap();
+    assert_eq!(got, layer[1_000_000..]);
+
+    let missing = reference.with_tag("none").unwrap();
+    let error = session.manifest(&missing).unwrap_err();
+    assert_eq!(
+        error.for_pull(&missing),
+        format!(
+            "manifest for {} not found: manifest unknown: manifest unknown",
+            missing.familiar()
+        )
+    );
+    assert_eq!(session.resolve(&missing).unwrap_err().kind(), ErrorKind::NotFound);
+
+    let neighbour = Reference::parse(&format!("127.0.0.1:{}/me/other:1", server.port)).unwrap();
+    let session = registry.repository_for_push(&neighbour, Auth::Anonymous).unwrap();
+    assert!(session.mount(&layer_descriptor.digest, "me/app").unwrap());
+    assert!(!session.mount(&Sha256::digest(b"nowhere"), "me/app").unwrap());
+    assert_eq!(session.blob_exists(&layer_descriptor.digest).unwrap(), Some(3_000_000));
+}
+
+fn openssl(dir: &Path, line: &str) -> bool {
+    let words = line.split(' ');
+    let out = Command::new("openssl")
+        .args(words)
+        .current_dir(dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    out.is_ok_and(|status| status.success())
+}
+
+/// Makes a CA, a server certificate for 127.0.0.1 and a client certificate.
+fn certificates(dir: &Path) -> bool {
+    fs::write(dir.join("san"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
+    fs::write(dir.join("usage"), "extendedKeyUsage=clientAuth\n").unwrap();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+    let sign = "-CA ca.crt -CAkey ca.key -CAcreateserial -days 2";
+    [
+        format!(
+            "req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=ours -addext keyUsage=critical,keyCertSign"
+        ),
+        format!("req {key} -keyout server.key -out server.csr -subj /CN=server"),
+        format!("x509 -req -in server.csr {sign} -extfile san -out server.crt"),
+        format!("req {key} -keyout client.key -out client.csr -subj /CN=client"),
+        format!("x509 -req -in client.csr {sign} -extfile usage -out client.cert"),
+    ]
+    .iter()
+    .all(|line| openssl(dir, line))
+}
+
+#[test]
+fn tls_with_certs_d() {
+    let dir = tempfile::tempdir().unwrap();
+    if !certificates(dir.path()) {
+        println!("skipped: no openssl in PATH");
+        return;
+    }
+    let root = dir.path().to_owned();
+    let tls = format!(
+        "  tls:\n    certificate: {0}/server.crt\n    key: {0}/server.key\n    clientcas: [{0}/ca.crt]\n",
+        root.display()
+    );
+    let Some(server) = start(&tls, dir) else { return };
+    let certs = tempfile::tempdir().unwrap();
+    let host = format!("127.0.0.1:{}", server.port);
+    let own = certs.path().join(&host);
+    fs::create_dir(&own).unwrap();
+    let reference = Reference::parse(&format!("{host}/a:b")).unwrap();
+    let client = || {
+        Registry::new(Config {
+            certs_dirs: vec![certs.path().to_owned()],
+            ..config()
+        })
+    };
+    let ask = |registry: Registry| {
+        let session = registry.repository(&reference, Auth::Anonymous).unwrap();
+        session.manifest(&reference).unwrap_err()
+    };
+    // The server wants a client certificate; we have none. Loopback is insecure, so the CA does not matter.
+    let error = ask(client());
+    assert!(error.to_string().contains("tls: "), "{error}");
+    fs::copy(root.join("client.cert"), own.join("client.cert")).unwrap();
+    let error = ask(client());
+    assert!(
+        error
+            .to_string()
+            .contains("missing key client.key for client certificate client.cert."),
+        "{error}"
+    );
+    fs::copy(root.join("client.key"), own.join("client.key")).unwrap();
+    let error = ask(client());
+    assert!(matches!(error, Error::Api { status: 404, .. }), "{error}");
+}
+
+#[test]
+fn tls_verification() {
+    let dir = tempfile::tempdir().unwrap();
+    if !certificates(dir.path()) {
+        println!("skipped: no openssl in PATH");
+        return;
+    }
+    let root = dir.path().to_owned();
+    let tls = format!(
+        "  tls:\n    certificate: {0}/server.crt\n    key: {0}/server.key\n",
+        root.display()
+    );
+    let Some(server) = start(&tls, dir) else { return };
+    // Verification is on for a name that is not loopback: a proxy brings it to our server.
+    let port = server.port;
+    let proxy = connect_proxy(port);
+    let certs = tempfile::tempdir().unwrap();
+    let ask = |host: &str| {
+        let proxies = registry::Proxies::new("", &format!("http://u:p@127.0.0.1:{proxy}"), "");
+        let registry = Registry::new(Config {
+            proxies,
+            certs_dirs: vec![certs.path().to_owned()],
+            ..config()
+        });
+        let reference = Reference::parse(&format!("{host}/a:b")).unwrap();
+        registry
+            .repository(&reference, Auth::Anonymous)
+            .unwrap()
+            .manifest(&reference)
+            .unwrap_err()
+    };
+    let error = ask("registry.example:443");
+    assert_eq!(
+        error.to_string(),
+        "Get \"https://registry.example/v2/\": tls: failed to verify certificate: x509: certificate signed by unknown authority"
+    );
+    fs::create_dir(certs.path().join("registry.example")).unwrap();
+    fs::copy(root.join("ca.crt"), certs.path().join("registry.example/ca.crt")).unwrap();
+    let error = ask("registry.example");
+    assert!(
+        error
+            .to_string()
+            .ends_with("x509: certificate is not valid for registry.example"),
+        "{error}"
+    );
+}
+
+/// A proxy that tunnels every host to one port of ours.
+fn connect_proxy(to: u16) -> u16 {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(client.try_clone().unwrap())
+                    .lines()
+                    .map_while(Result::ok);
+                let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+                assert!(head[0].starts_with("CONNECT registry.example:443 "), "{head:?}");
+                assert!(head.contains(&"Proxy-Authorization: Basic dTpw".to_owned()), "{head:?}");
+                client
+                    .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    .unwrap();
+                let mut server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+                let (mut from, mut into) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from, &mut into));
+                let _ = std::io::copy(&mut client, &mut server);
+            });
+        }
+    });
+    port
+}
