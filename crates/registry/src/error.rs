@@ -301,7 +301,13 @@ impl ApiError {
             "DIGEST_INVALID" => "provided digest did not match uploaded content",
             "SIZE_INVALID" => "provided length did not match content length",
             "TAG_INVALID" => "manifest tag did not match URI",
-            _ => "unknown error",
+            // Go's client knows these codes; any other is `UNKNOWN` to it, with the message as sent.
+            _ => {
+                return ApiError {
+                    code: "UNKNOWN".to_owned(),
+                    message: "unknown error".to_owned(),
+                };
+            }
         };
         ApiError {
             code: code.to_ascii_uppercase(),

@@ -14,7 +14,7 @@ use crate::challenge;
 use crate::client::{Endpoint, Registry, Shared};
 use crate::error::{Error, ErrorKind};
 use crate::hash::Sha256;
-use crate::http::{Cancel, Failure, Payload, Request, Response, Scheme, Url, go_words};
+use crate::http::{Cancel, Failure, Payload, Request, Response, Scheme, Url, go_words, tls_error};
 use crate::token::Key;
 
 /// Largest manifest taken, bytes. The distribution spec obliges registries to 4 MiB.
@@ -544,7 +544,7 @@ pub(crate) fn transport_error(method: &'static str, url: &Url, error: &std::io::
         method: go_method(method),
         url: url.to_string(),
         message,
-        tls: false,
+        tls: tls_error(error).is_some(),
     }
 }
 

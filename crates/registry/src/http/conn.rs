@@ -116,8 +116,7 @@ impl Conn {
         let mut session = ClientConnection::new(config, name).map_err(|e| fail(tls::describe(&e, host)))?;
         while session.is_handshaking() {
             if let Err(e) = session.complete_io(&mut tcp) {
-                let inner = e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-                let message = inner.map_or_else(|| go_words(&e), |inner| tls::describe(inner, host));
+                let message = tls_error(&e).map_or_else(|| go_words(&e), |inner| tls::describe(inner, host));
                 return Err(fail(message));
             }
         }
@@ -259,6 +258,9 @@ fn connect(host: &str, port: u16, timeout: Duration) -> Result<TcpStream, String
 
 /// An I/O error as Go prints it: what Docker's users search for.
 pub fn go_words(error: &io::Error) -> String {
+    if let Some(rustls::Error::AlertReceived(alert)) = tls_error(error) {
+        return format!("remote error: tls: {}", spaced(&format!("{alert:?}")));
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         io::ErrorKind::ConnectionReset => "connection reset by peer".to_owned(),
@@ -269,6 +271,23 @@ pub fn go_words(error: &io::Error) -> String {
         io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
         _ => error.to_string(),
     }
+}
+
+/// What TLS said, where an I/O error is its.
+pub fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// `BadCertificate` as `bad certificate`.
+fn spaced(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
 }
 
 /// The head of a response.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use body::Body;
 pub use cancel::Cancel;
-pub use conn::{DialError, go_words};
+pub use conn::{DialError, go_words, tls_error};
 pub use proxy::Proxies;
 pub use url::{Scheme, Url, encode, split_host_port};
 

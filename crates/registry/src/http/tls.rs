@@ -205,6 +205,6 @@ pub fn describe(error: &rustls::Error, host: &str) -> String {
             format!("{BAD} certificate is not valid for {host}")
         }
         rustls::Error::InvalidMessage(_) => "http: server gave HTTP response to HTTPS client".to_owned(),
-        other => format!("tls: {other}"),
+        other => super::conn::go_words(&std::io::Error::other(other.clone())),
     }
 }
