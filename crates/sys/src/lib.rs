@@ -7,3 +7,5 @@ pub mod process;
 pub mod resolve;
 pub mod seccomp;
 pub mod signal;
+pub mod wake;
+pub mod mount;
