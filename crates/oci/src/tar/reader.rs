@@ -334,13 +334,13 @@ impl<R: BufRead, T: Tap> Reader<R, T> {
         Ok(())
     }
 
-    /// Reads whatever follows the archive to the stream's end, and gives back the tap and the bytes read in all.
-    pub fn finish(mut self) -> Result<(T, u64), TarError> {
+    /// Reads whatever follows the archive to the stream's end; gives back stream and tap, and the bytes read in all.
+    pub fn finish(mut self) -> Result<(R, T, u64), TarError> {
         loop {
             let chunk = fill(&mut self.source)?;
             let n = chunk.len();
             if n == 0 {
-                return Ok((self.tap, self.at));
+                return Ok((self.source, self.tap, self.at));
             }
             self.tap.raw(chunk)?;
             self.source.consume(n);

@@ -1,0 +1,128 @@
+//! Makes files durable behind the writer's back, a batch at a time, and gives their memory back to the system.
+//!
+//! A thread runs `syncfs`, then `FADV_DONTNEED` over the batch's files. The hand-over waits for the batch before, so
+//! that at most two batches are in the page cache: one on its way to the device, one being written.
+
+use crate::error::{Doing, Result};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// Files in a batch at most, be they ever so small: what syncfs writes for each inode adds up, too.
+const FILES: u64 = 4000;
+
+/// The writer's end.
+pub(super) struct Batches {
+    to: Option<SyncSender<Vec<OwnedFd>>>,
+    thread: Option<JoinHandle<Result<()>>>,
+    batch: Vec<OwnedFd>,
+    bytes: u64,
+    entries: u64,
+    byte_limit: u64,
+    descriptor_limit: usize,
+}
+
+impl Batches {
+    /// Starts the thread for the file system of `directory`.
+    pub fn start(directory: &Path) -> Result<Batches> {
+        let root = crate::durable::open_directory(directory)?;
+        let (to, from) = sync_channel(0);
+        let shown = directory.to_owned();
+        let thread = std::thread::Builder::new().name("layer-sync".into()).stack_size(64 * 1024);
+        let thread = thread.spawn(move || sync(root.as_fd(), &shown, &from)).doing("start a thread to sync", directory)?;
+        Ok(Batches {
+            to: Some(to),
+            thread: Some(thread),
+            batch: Vec::new(),
+            bytes: 0,
+            entries: 0,
+            byte_limit: byte_limit(),
+            descriptor_limit: descriptor_limit(),
+        })
+    }
+
+    /// Counts bytes just written to a file that goes on; a large file is let go of in pieces.
+    pub fn wrote(&mut self, file: &OwnedFd, bytes: u64) -> Result<()> {
+        self.bytes += bytes;
+        if self.bytes < self.byte_limit {
+            return Ok(());
+        }
+        self.batch.push(file.try_clone().doing("duplicate a descriptor of", "a file being unpacked")?);
+        self.hand_over()
+    }
+
+    /// Takes a file that is complete.
+    pub fn file(&mut self, file: OwnedFd) -> Result<()> {
+        self.batch.push(file);
+        self.entry()
+    }
+
+    /// Counts an entry without content.
+    pub fn entry(&mut self) -> Result<()> {
+        self.entries += 1;
+        if self.entries >= FILES || self.batch.len() >= self.descriptor_limit {
+            return self.hand_over();
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is on the device, and reports what went wrong on the way.
+    pub fn finish(mut self) -> Result<()> {
+        self.hand_over()?;
+        self.join()
+    }
+
+    fn hand_over(&mut self) -> Result<()> {
+        (self.bytes, self.entries) = (0, 0);
+        let batch = std::mem::take(&mut self.batch);
+        match self.to.as_ref().map(|to| to.send(batch)) {
+            Some(Ok(())) => Ok(()),
+            // The thread ends early only with an error, which says what the matter is.
+            _ => self.join(),
+        }
+    }
+
+    fn join(&mut self) -> Result<()> {
+        self.to = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A writer that fails still waits for the thread: its directory must be quiet before it is removed.
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.to = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Vec<OwnedFd>>) -> Result<()> {
+    while let Ok(files) = batches.recv() {
+        sys::fs::syncfs(root).doing("sync file system of", shown)?;
+        for file in files {
+            // Advice: where it is not taken, the kernel finds the pages itself, later.
+            let _ = sys::fs::drop_cache(&file);
+        }
+    }
+    Ok(())
+}
+
+/// A sixteenth of memory, 4 to 32 MiB: two of them must not push out what the device is working with.
+fn byte_limit() -> u64 {
+    let info = rustix::system::sysinfo();
+    let memory = u64::from(info.mem_unit).max(1).saturating_mul(info.totalram.into());
+    (memory / 16).clamp(4 << 20, 32 << 20)
+}
+
+/// An eighth of the descriptors this process may have, so that several layers can be unpacked at once.
+fn descriptor_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from((limit / 8).clamp(16, FILES)).unwrap_or(16)
+}
