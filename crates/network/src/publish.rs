@@ -1,0 +1,131 @@
+//! The host side of a published port: the port held, or a proxy process that has it.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::hold::Held;
+use crate::portmap::{Binding, Protocol};
+
+/// What stands for a published port on the host while it is published.
+pub enum Holder {
+    /// The kernel forwards; the socket keeps others off.
+    Socket(#[expect(dead_code, reason = "owned for its Drop")] Held),
+    /// A process forwards.
+    Proxy(Child),
+}
+
+/// The ports held, by binding.
+#[derive(Default)]
+pub struct Holders(HashMap<Binding, Holder>);
+
+impl Holders {
+    pub fn insert(&mut self, binding: Binding, holder: Holder) {
+        self.0.insert(binding, holder);
+    }
+
+    /// Lets go of a port; a proxy is ended.
+    pub fn remove(&mut self, binding: &Binding) {
+        if let Some(Holder::Proxy(mut child)) = self.0.remove(binding) {
+            // Failing to end it means that it has ended.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// The process that forwards a port, if one does.
+    pub fn pid(&self, binding: &Binding) -> Option<u32> {
+        match self.0.get(binding) {
+            Some(Holder::Proxy(child)) => Some(child.id()),
+            _ => None,
+        }
+    }
+}
+
+/// Binds the host port itself.
+pub fn hold(binding: &Binding) -> Result<Holder> {
+    let held = Held::bind(binding).map_err(|e| {
+        let family = if binding.host_ip.is_ipv4() { "4" } else { "6" };
+        let what = match e.raw_os_error() {
+            Some(libc::EADDRINUSE) => "address already in use".to_owned(),
+            Some(libc::EADDRNOTAVAIL) => "cannot assign requested address".to_owned(),
+            _ => e.to_string(),
+        };
+        let text = format!("listen {}{family} {}: bind: {what}", binding.protocol, binding.host());
+        Error::new(ErrorKind::Forbidden, text)
+    })?;
+    Ok(Holder::Socket(held))
+}
+
+/// Starts a proxy for the port and waits until it has it.
+pub fn start_proxy(command: &[OsString], binding: &Binding, container: Ipv4Addr) -> Result<Holder> {
+    let Some((program, first)) = command.split_first() else {
+        let text = format!(
+            "publish {}: no packet filter and no userland proxy to do it",
+            binding.host()
+        );
+        return Err(Error::new(ErrorKind::System, text));
+    };
+    if binding.protocol == Protocol::Sctp {
+        return Err(Error::invalid("sctp ports can be published by the packet filter only"));
+    }
+    let mut child = Command::new(program)
+        .args(first)
+        .args(["-proto", &binding.protocol.to_string()])
+        .args([
+            "-host-ip",
+            &binding.host_ip.to_string(),
+            "-host-port",
+            &binding.host_port.to_string(),
+        ])
+        .args([
+            "-container-ip",
+            &container.to_string(),
+            "-container-port",
+            &binding.container_port.to_string(),
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .what(|| format!("start userland proxy {}", program.display()))?;
+    let mut verdict = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        // The proxy writes one line and closes: its bind went well, or why not.
+        let _ = BufReader::new(stdout).read_line(&mut verdict);
+    }
+    if verdict.trim() == crate::proxy::READY {
+        return Ok(Holder::Proxy(child));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(Error::new(
+        ErrorKind::Forbidden,
+        format!("Error starting userland proxy: {}", verdict.trim()),
+    ))
+}
+
+/// Ends the proxy of an earlier daemon, if that is what the process still is.
+pub fn end_stale_proxy(pid: u32, binding: &Binding) {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<&[u8]> = arguments.split(|b| *b == 0).collect();
+    let port = binding.host_port.to_string();
+    let is_it = words
+        .windows(2)
+        .any(|pair| pair[0] == b"-host-port" && pair[1] == port.as_bytes());
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid.filter(|_| is_it) {
+        // It may have ended since.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Says whether the packet filter can publish this binding.
+pub fn kernel_can(binding: &Binding, firewall: bool) -> bool {
+    firewall && matches!(binding.host_ip, IpAddr::V4(_))
+}
