@@ -17,13 +17,28 @@ pub const TMP: &str = ".tmp-";
 
 /// Writes a record: a new file beside it, `fsync`, rename over it, `fsync` of the directory.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    let tmp = parent(path).join(format!("{TMP}{name}{}", crate::id::short()));
+    let tmp = temporary(path);
     let written = write_new(&tmp, bytes, mode).and_then(|()| rename(&tmp, path));
     if written.is_err() {
         let _ = fs::remove_file(&tmp);
     }
     written
+}
+
+/// Replaces a record that may be lost, but is whole while the system runs. Whoever reads it must bear a damaged one.
+pub fn write_cache(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let tmp = temporary(path);
+    let written = write_unsynced(&tmp, bytes, mode)
+        .and_then(|()| fs::rename(&tmp, path).doing(&format!("rename {} to", tmp.display()), path));
+    if written.is_err() {
+        let _ = fs::remove_file(&tmp);
+    }
+    written
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    parent(path).join(format!("{TMP}{name}{}", crate::id::temporary()))
 }
 
 /// Writes a file that nothing refers to yet and `fsync`s it; its directory is not. It must not exist.
@@ -38,10 +53,16 @@ pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 }
 
 fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<File> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).doing("create", path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .doing("create", path)?;
     file.write_all(bytes).doing("write", path)?;
     // The umask took bits from `mode` at creation.
-    file.set_permissions(fs::Permissions::from_mode(mode)).doing("set mode of", path)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))
+        .doing("set mode of", path)?;
     Ok(file)
 }
 
@@ -70,7 +91,7 @@ pub fn remove_durable(path: &Path) -> Result<bool> {
 /// Removes a directory with all in it as one step: it is renamed away first, and only then emptied. What power
 /// failure leaves of it is for the sweep. Says false if it was not there.
 pub fn remove_tree_durable(path: &Path) -> Result<bool> {
-    let away = parent(path).join(format!("{TMP}removing-{}", crate::id::short()));
+    let away = parent(path).join(format!("{TMP}removing{}", crate::id::temporary()));
     match fs::rename(path, &away) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         other => other.doing("remove", path)?,
@@ -139,5 +160,7 @@ pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
 }
 
 fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }

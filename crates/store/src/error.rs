@@ -41,7 +41,10 @@ impl Error {
     /// Puts what was being done in front of an error, keeping its kind.
     pub fn within(self, outer: impl std::fmt::Display) -> Error {
         match self {
-            Error::Io { doing, source } => Error::Io { doing: format!("{outer}: {doing}"), source },
+            Error::Io { doing, source } => Error::Io {
+                doing: format!("{outer}: {doing}"),
+                source,
+            },
             Error::NotFound(text) => Error::NotFound(format!("{outer}: {text}")),
             Error::Invalid(text) => Error::Invalid(format!("{outer}: {text}")),
             Error::Conflict(text) => Error::Conflict(format!("{outer}: {text}")),
@@ -52,7 +55,11 @@ impl Error {
 /// Leaves out the `(os error 28)` that the standard library adds; the text before it says the same.
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
-    let known = if error.raw_os_error().is_some() { text.rfind(" (os error") } else { None };
+    let known = if error.raw_os_error().is_some() {
+        text.rfind(" (os error")
+    } else {
+        None
+    };
     let text = known.map_or(&text[..], |end| &text[..end]);
     match text.chars().next() {
         Some(first) if error.raw_os_error().is_some() => first.to_lowercase().chain(text.chars().skip(1)).collect(),

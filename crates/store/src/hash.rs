@@ -24,7 +24,11 @@ pub struct Hashing<S> {
 impl<S> Hashing<S> {
     /// Begins at the stream's place.
     pub fn new(inner: S) -> Hashing<S> {
-        Hashing { inner, context: Context::new(&SHA256), bytes: 0 }
+        Hashing {
+            inner,
+            context: Context::new(&SHA256),
+            bytes: 0,
+        }
     }
 
     /// The digest and the number of the bytes that went through.

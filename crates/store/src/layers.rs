@@ -37,7 +37,9 @@ impl ChainId {
 
     /// The chain ID of the topmost of an image's layers, base first; none for an image without layers.
     pub fn of_all<'a>(diffs: impl IntoIterator<Item = &'a Digest>) -> Option<ChainId> {
-        diffs.into_iter().fold(None, |parent, diff| Some(ChainId::of(parent.as_ref(), &DiffId(diff.clone()))))
+        diffs.into_iter().fold(None, |parent, diff| {
+            Some(ChainId::of(parent.as_ref(), &DiffId(diff.clone())))
+        })
     }
 
     /// Takes a digest that is known to be a chain ID, as records carry it.
@@ -78,7 +80,10 @@ impl LayerId {
 impl Clone for LayerId {
     fn clone(&self) -> LayerId {
         self.layers.count(&self.chain, |node| node.holds += 1);
-        LayerId { layers: self.layers.clone(), chain: self.chain.clone() }
+        LayerId {
+            layers: self.layers.clone(),
+            chain: self.chain.clone(),
+        }
     }
 }
 
@@ -135,10 +140,19 @@ impl Layers {
             let Ok(digest) = Digest::from_hex(name) else { continue };
             match read_record(&path) {
                 Ok(info) if overlay::is_complete(layout, &info.cache_id) => {
-                    let node = Node { info, children: 0, images: 0, containers: 0, holds: 0 };
+                    let node = Node {
+                        info,
+                        children: 0,
+                        images: 0,
+                        containers: 0,
+                        holds: 0,
+                    };
                     state.nodes.insert(ChainId(digest), node);
                 }
-                Ok(info) => log::error!("layer {digest} counts as absent: its directory {} is gone", info.cache_id),
+                Ok(info) => log::error!(
+                    "layer {digest} counts as absent: its directory {} is gone",
+                    info.cache_id
+                ),
                 Err(Error::Io { doing, source }) => {
                     log::error!("layer {digest} counts as absent: {doing}: {source}");
                     state.uncertain = true;
@@ -147,13 +161,21 @@ impl Layers {
             }
         }
         drop_orphans(&mut state.nodes);
-        let parents: Vec<ChainId> = state.nodes.values().filter_map(|node| node.info.parent.clone()).collect();
+        let parents: Vec<ChainId> = state
+            .nodes
+            .values()
+            .filter_map(|node| node.info.parent.clone())
+            .collect();
         for parent in parents {
             if let Some(node) = state.nodes.get_mut(&parent) {
                 node.children += 1;
             }
         }
-        Ok(Layers(Arc::new(Inner { layout: layout.clone(), state: Mutex::new(state), quiet: Condvar::new() })))
+        Ok(Layers(Arc::new(Inner {
+            layout: layout.clone(),
+            state: Mutex::new(state),
+            quiet: Condvar::new(),
+        })))
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -175,22 +197,35 @@ impl Layers {
     fn claim(&self, chain: &ChainId) -> Claim<'_> {
         let mut state = self.state();
         while state.busy.contains(chain) {
-            state = self.0.quiet.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+            state = self
+                .0
+                .quiet
+                .wait(state)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
         }
         state.busy.insert(chain.clone());
-        Claim { layers: self, chain: chain.clone() }
+        Claim {
+            layers: self,
+            chain: chain.clone(),
+        }
     }
 
     /// Holds a layer, if it is there with its directory.
     pub fn get(&self, chain: &ChainId) -> Option<LayerId> {
         let cache_id = self.state().nodes.get(chain).map(|node| node.info.cache_id.clone())?;
         if !overlay::is_complete(&self.0.layout, &cache_id) {
-            log::error!("layer {} counts as absent: its directory {cache_id} is gone", chain.digest());
+            log::error!(
+                "layer {} counts as absent: its directory {cache_id} is gone",
+                chain.digest()
+            );
             return None;
         }
         let mut state = self.state();
         state.nodes.get_mut(chain)?.holds += 1;
-        Some(LayerId { layers: self.clone(), chain: chain.clone() })
+        Some(LayerId {
+            layers: self.clone(),
+            chain: chain.clone(),
+        })
     }
 
     /// Says if a layer is there with its directory.
@@ -223,7 +258,11 @@ impl Layers {
     /// All layers.
     pub fn list(&self) -> Vec<(ChainId, LayerInfo)> {
         let state = self.state();
-        let mut layers: Vec<_> = state.nodes.iter().map(|(chain, node)| (chain.clone(), node.info.clone())).collect();
+        let mut layers: Vec<_> = state
+            .nodes
+            .iter()
+            .map(|(chain, node)| (chain.clone(), node.info.clone()))
+            .collect();
         layers.sort_by(|a, b| a.0.cmp(&b.0));
         layers
     }
@@ -231,7 +270,10 @@ impl Layers {
     /// How many images and containers stand on exactly this layer or on one above it; for `system df`.
     pub fn is_used(&self, chain: &ChainId) -> bool {
         let state = self.state();
-        state.nodes.get(chain).is_some_and(|node| node.images + node.containers + node.children > 0)
+        state
+            .nodes
+            .get(chain)
+            .is_some_and(|node| node.images + node.containers + node.children > 0)
     }
 
     /// The directory of a layer's own files.
@@ -242,8 +284,15 @@ impl Layers {
 
     /// Makes the directory of a new layer on a parent, for it to be unpacked into.
     pub fn stage(&self, parent: Option<&ChainId>) -> Result<StagedLayer> {
-        let parent = parent.map(|chain| self.get(chain).ok_or_else(|| missing(chain))).transpose()?;
+        let parent = parent
+            .map(|chain| self.get(chain).ok_or_else(|| missing(chain)))
+            .transpose()?;
         StagedLayer::create(self, parent)
+    }
+
+    /// Says that a record could not be read, so that no directory may be called an orphan.
+    pub(crate) fn be_uncertain(&self) {
+        self.state().uncertain = true;
     }
 
     pub(crate) fn stage_name(&self, name: &str) {
@@ -285,7 +334,16 @@ impl Layers {
                 node.holds += 1;
             }
             None => {
-                state.nodes.insert(chain.clone(), Node { info, children: 0, images: 0, containers: 0, holds: 1 });
+                state.nodes.insert(
+                    chain.clone(),
+                    Node {
+                        info,
+                        children: 0,
+                        images: 0,
+                        containers: 0,
+                        holds: 1,
+                    },
+                );
                 if let Some(below) = parent.and_then(|parent| state.nodes.get_mut(parent.chain_id())) {
                     below.children += 1;
                 }
@@ -293,7 +351,13 @@ impl Layers {
         }
         drop(state);
         drop(claim);
-        Ok((LayerId { layers: self.clone(), chain }, true))
+        Ok((
+            LayerId {
+                layers: self.clone(),
+                chain,
+            },
+            true,
+        ))
     }
 
     pub(crate) fn add_image(&self, top: &ChainId) {
@@ -372,10 +436,15 @@ pub(crate) fn missing(chain: &ChainId) -> Error {
 /// Layers whose parent is absent are absent: they cannot be mounted.
 fn drop_orphans(nodes: &mut HashMap<ChainId, Node>) {
     loop {
-        let orphan = nodes.iter().find(|(_, node)| node.info.parent.as_ref().is_some_and(|p| !nodes.contains_key(p)));
+        let orphan = nodes
+            .iter()
+            .find(|(_, node)| node.info.parent.as_ref().is_some_and(|p| !nodes.contains_key(p)));
         let Some((chain, _)) = orphan else { return };
         let chain = chain.clone();
-        log::error!("layer {} counts as absent: the layer below it is absent", chain.digest());
+        log::error!(
+            "layer {} counts as absent: the layer below it is absent",
+            chain.digest()
+        );
         nodes.remove(&chain);
     }
 }
@@ -404,7 +473,10 @@ fn read_record(directory: &Path) -> Result<LayerInfo> {
         return Err(bad(&directory.join("cache-id")));
     }
     Ok(LayerInfo {
-        parent: field("parent")?.map(|text| digest("parent", text)).transpose()?.map(ChainId),
+        parent: field("parent")?
+            .map(|text| digest("parent", text))
+            .transpose()?
+            .map(ChainId),
         diff_id: DiffId(digest("diff", needed("diff")?)?),
         size: needed("size")?.parse().map_err(|_| bad(&directory.join("size")))?,
         cache_id,

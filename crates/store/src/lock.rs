@@ -16,13 +16,19 @@ impl Lock {
     /// Takes the lock, or says at once that somebody has it.
     pub fn take(root: &Path) -> Result<Lock> {
         let path = root.join(".balena-lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
         let file = file.doing("open", &path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Lock(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                Err(Error::Conflict(format!("lock data root {}: another daemon uses it", root.display())))
-            }
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Conflict(format!(
+                "lock data root {}: another daemon uses it",
+                root.display()
+            ))),
             Err(error) => Err(error).doing("lock", &path),
         }
     }

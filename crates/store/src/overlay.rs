@@ -26,14 +26,19 @@ pub(crate) fn create(layout: &Layout, id: &str, below: Option<&str>) -> Result<(
     let lower = below.map(|below| lower_of_child(layout, below)).transpose()?;
     let directory = layout.overlay_layer(id);
     if !durable::mkdir(&directory, 0o710)? {
-        return Err(Error::Conflict(format!("create layer {}: it exists", directory.display())));
+        return Err(Error::Conflict(format!(
+            "create layer {}: it exists",
+            directory.display()
+        )));
     }
     durable::mkdir(&directory.join("diff"), 0o755)?;
     let link = id::link();
     let link_path = layout.links().join(&link);
     symlink(Path::new("..").join(id).join("diff"), &link_path).doing("create", &link_path)?;
     durable::write_unsynced(&directory.join("link"), link.as_bytes(), 0o644)?;
-    let (Some(below), Some(lower)) = (below, lower) else { return Ok(()) };
+    let (Some(below), Some(lower)) = (below, lower) else {
+        return Ok(());
+    };
     durable::mkdir(&directory.join("work"), 0o700)?;
     let committed = layout.overlay_layer(below).join("committed");
     if !committed.exists() {
@@ -70,7 +75,9 @@ pub(crate) fn is_complete(layout: &Layout, id: &str) -> bool {
 /// The text of a layer's `lower`, empty for a base layer.
 pub(crate) fn lower(layout: &Layout, id: &str) -> Result<String> {
     let path = layout.overlay_layer(id).join("lower");
-    let Some(bytes) = durable::read(&path)? else { return Ok(String::new()) };
+    let Some(bytes) = durable::read(&path)? else {
+        return Ok(String::new());
+    };
     String::from_utf8(bytes).map_err(|_| Error::Invalid(format!("read {}: not text", path.display())))
 }
 
@@ -93,7 +100,10 @@ pub(crate) fn lower_directories(layout: &Layout, id: &str) -> Result<Vec<PathBuf
 pub(crate) fn ensure_link(layout: &Layout, id: &str) -> Result<String> {
     let directory = layout.overlay_layer(id);
     let Some(link) = read_link(layout, id)? else {
-        return Err(Error::NotFound(format!("read {}: no such layer", directory.join("link").display())));
+        return Err(Error::NotFound(format!(
+            "read {}: no such layer",
+            directory.join("link").display()
+        )));
     };
     let path = layout.links().join(&link);
     if fs::symlink_metadata(&path).is_err() {
@@ -105,7 +115,9 @@ pub(crate) fn ensure_link(layout: &Layout, id: &str) -> Result<String> {
 
 fn read_link(layout: &Layout, id: &str) -> Result<Option<String>> {
     let path = layout.overlay_layer(id).join("link");
-    let Some(bytes) = durable::read(&path)? else { return Ok(None) };
+    let Some(bytes) = durable::read(&path)? else {
+        return Ok(None);
+    };
     let text = String::from_utf8(bytes).ok().filter(|text| {
         // A name in a path: nothing but what Docker and we write.
         text.len() == 26 && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
@@ -116,7 +128,11 @@ fn read_link(layout: &Layout, id: &str) -> Result<Option<String>> {
 fn lower_of_child(layout: &Layout, below: &str) -> Result<String> {
     let link = ensure_link(layout, below)?;
     let further = lower(layout, below)?;
-    let text = if further.is_empty() { format!("l/{link}") } else { format!("l/{link}:{further}") };
+    let text = if further.is_empty() {
+        format!("l/{link}")
+    } else {
+        format!("l/{link}:{further}")
+    };
     if text.split(':').count() > DEPTH_LIMIT {
         return Err(Error::Invalid("max depth exceeded".into()));
     }

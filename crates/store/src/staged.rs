@@ -21,16 +21,24 @@ pub struct StagedLayer {
 impl StagedLayer {
     pub(crate) fn create(layers: &Layers, parent: Option<LayerId>) -> Result<StagedLayer> {
         let layout = layers.layout();
-        let (cache_id, record_name) = (id::long(), format!("write-set-{}", id::short()));
+        let (cache_id, record_name) = (id::long(), format!("write-set{}", id::temporary()));
         layers.stage_name(&cache_id);
-        layers.stage_name(&record_name);
         let record = layout.layer_tmp().join(record_name);
-        let staged = StagedLayer { layers: layers.clone(), parent, cache_id, record, committed: false };
+        let staged = StagedLayer {
+            layers: layers.clone(),
+            parent,
+            cache_id,
+            record,
+            committed: false,
+        };
         let below = match &staged.parent {
             None => None,
-            Some(parent) => {
-                Some(layers.info(parent.chain_id()).ok_or_else(|| layers::missing(parent.chain_id()))?.cache_id)
-            }
+            Some(parent) => Some(
+                layers
+                    .info(parent.chain_id())
+                    .ok_or_else(|| layers::missing(parent.chain_id()))?
+                    .cache_id,
+            ),
         };
         overlay::create(layout, &staged.cache_id, below.as_deref())?;
         durable::mkdir(&staged.record, 0o700)?;
@@ -42,7 +50,9 @@ impl StagedLayer {
     pub fn unpack(self, tar: impl Read) -> Result<UnpackedLayer> {
         let diff = self.diff_path();
         let split = self.record.join("tar-split.json.gz");
-        let outcome = unpack::layer(tar, &diff, &split, |outcome| layers::write_record(&self.record, &self.info(outcome)))?;
+        let outcome = unpack::layer(tar, &diff, &split, |outcome| {
+            layers::write_record(&self.record, &self.info(outcome))
+        })?;
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
@@ -69,9 +79,6 @@ impl Drop for StagedLayer {
             let _ = std::fs::remove_dir_all(&self.record);
         }
         self.layers.unstage_name(&self.cache_id);
-        if let Some(name) = self.record.file_name() {
-            self.layers.unstage_name(&name.to_string_lossy());
-        }
     }
 }
 
@@ -98,7 +105,10 @@ impl UnpackedLayer {
             )));
         }
         let info = self.staged.info(&self.outcome);
-        let (layer, adopted) = self.staged.layers.adopt(self.staged.parent.as_ref(), info, &self.staged.record)?;
+        let (layer, adopted) = self
+            .staged
+            .layers
+            .adopt(self.staged.parent.as_ref(), info, &self.staged.record)?;
         self.staged.committed = adopted;
         Ok(layer)
     }

@@ -68,13 +68,23 @@ pub(crate) fn layer(
         }
         let content = tree.add(&entry, &mut reader, &mut batches)?;
         let (size, crc) = content.unwrap_or((0, 0));
-        reader.tap_mut().file(&entry.name, size, crc).doing("write", tar_split)?;
+        reader
+            .tap_mut()
+            .file(&entry.name, size, crc)
+            .doing("write", tar_split)?;
     }
     let (source, split, tar_bytes) = reader.finish().map_err(read_error)?;
     let out = split.finish().and_then(GzEncoder::finish).doing("write", tar_split)?;
-    out.into_inner().map_err(io::IntoInnerError::into_error).doing("write", tar_split)?;
+    out.into_inner()
+        .map_err(io::IntoInnerError::into_error)
+        .doing("write", tar_split)?;
     let size = tree.finish()?;
-    let outcome = Outcome { diff_id: DiffId(source.into_inner().finish().0), size, tar_bytes, entries };
+    let outcome = Outcome {
+        diff_id: DiffId(source.into_inner().finish().0),
+        size,
+        tar_bytes,
+        entries,
+    };
     seal(&outcome)?;
     batches.file(OwnedFd::from(kept))?;
     batches.finish()?;
@@ -99,7 +109,10 @@ pub fn into_directory(tar: impl Read, directory: &Path, rules: Rules) -> Result<
 
 fn read_error(error: TarError) -> Error {
     match error {
-        TarError::Io(source) => Error::Io { doing: "read layer".into(), source },
+        TarError::Io(source) => Error::Io {
+            doing: "read layer".into(),
+            source,
+        },
         other => Error::Invalid(other.to_string()),
     }
 }

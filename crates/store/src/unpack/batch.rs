@@ -29,8 +29,12 @@ impl Batches {
         let root = crate::durable::open_directory(directory)?;
         let (to, from) = sync_channel(0);
         let shown = directory.to_owned();
-        let thread = std::thread::Builder::new().name("layer-sync".into()).stack_size(64 * 1024);
-        let thread = thread.spawn(move || sync(root.as_fd(), &shown, &from)).doing("start a thread to sync", directory)?;
+        let thread = std::thread::Builder::new()
+            .name("layer-sync".into())
+            .stack_size(64 * 1024);
+        let thread = thread
+            .spawn(move || sync(root.as_fd(), &shown, &from))
+            .doing("start a thread to sync", directory)?;
         Ok(Batches {
             to: Some(to),
             thread: Some(thread),
@@ -48,7 +52,10 @@ impl Batches {
         if self.bytes < self.byte_limit {
             return Ok(());
         }
-        self.batch.push(file.try_clone().doing("duplicate a descriptor of", "a file being unpacked")?);
+        self.batch.push(
+            file.try_clone()
+                .doing("duplicate a descriptor of", "a file being unpacked")?,
+        );
         self.hand_over()
     }
 
@@ -117,12 +124,15 @@ fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Vec<OwnedFd>>) ->
 /// A sixteenth of memory, 4 to 32 MiB: two of them must not push out what the device is working with.
 fn byte_limit() -> u64 {
     let info = rustix::system::sysinfo();
+    #[allow(clippy::useless_conversion, reason = "the kernel's long has 32 bits on some targets")]
     let memory = u64::from(info.mem_unit).max(1).saturating_mul(info.totalram.into());
     (memory / 16).clamp(4 << 20, 32 << 20)
 }
 
 /// An eighth of the descriptors this process may have, so that several layers can be unpacked at once.
 fn descriptor_limit() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX);
     usize::try_from((limit / 8).clamp(16, FILES)).unwrap_or(16)
 }

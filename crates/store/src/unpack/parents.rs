@@ -25,11 +25,12 @@ pub(super) struct Parents {
 
 impl Parents {
     pub fn new(root: OwnedFd, shown: &Path) -> Parents {
-        Parents { root: Rc::new(root), shown: shown.to_owned(), open: Vec::new(), path: Vec::new() }
-    }
-
-    pub fn root(&self) -> Rc<OwnedFd> {
-        self.root.clone()
+        Parents {
+            root: Rc::new(root),
+            shown: shown.to_owned(),
+            open: Vec::new(),
+            path: Vec::new(),
+        }
     }
 
     /// The full path of something in the root, for messages.
@@ -60,7 +61,10 @@ impl Parents {
         let mut here = self.open.last().map_or(&self.root, |(_, fd)| fd).clone();
         while end < path.len() {
             let start = if end == 0 { 0 } else { end + 1 };
-            end = path[start..].iter().position(|&b| b == b'/').map_or(path.len(), |length| start + length);
+            end = path[start..]
+                .iter()
+                .position(|&b| b == b'/')
+                .map_or(path.len(), |length| start + length);
             here = Rc::new(self.step(&here, &path[start..end], &path[..end], make)?);
             if self.open.len() == OPEN_LIMIT {
                 self.open.remove(0);
@@ -86,7 +90,10 @@ impl Parents {
         }
         let stat = rustix::fs::statat(here, name, AtFlags::SYMLINK_NOFOLLOW).doing("stat", self.shown(path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-            return Err(Error::Invalid(format!("open {}: not a directory", self.shown(path).display())));
+            return Err(Error::Invalid(format!(
+                "open {}: not a directory",
+                self.shown(path).display()
+            )));
         }
         let inside = Path::new(OsStr::from_bytes(path));
         resolve::open_directory(self.root.as_fd(), inside, Scope::InRoot).doing("follow", self.shown(path))
@@ -94,7 +101,11 @@ impl Parents {
 
     /// Opens the directory that holds a clean path without remembering the way.
     pub fn find(&self, path: &[u8]) -> Result<OwnedFd> {
-        let inside = if path.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(path)) };
+        let inside = if path.is_empty() {
+            Path::new(".")
+        } else {
+            Path::new(OsStr::from_bytes(path))
+        };
         resolve::open_directory(self.root.as_fd(), inside, Scope::InRoot).doing("open", self.shown(path))
     }
 }

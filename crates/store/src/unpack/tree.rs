@@ -32,12 +32,20 @@ pub struct Rules {
 impl Rules {
     /// How Docker unpacks a layer.
     pub fn layer() -> Rules {
-        Rules { whiteouts: true, replace_directories: true, owner: None }
+        Rules {
+            whiteouts: true,
+            replace_directories: true,
+            owner: None,
+        }
     }
 
     /// How Docker unpacks what is copied into a container.
     pub fn copy() -> Rules {
-        Rules { whiteouts: false, replace_directories: true, owner: None }
+        Rules {
+            whiteouts: false,
+            replace_directories: true,
+            owner: None,
+        }
     }
 }
 
@@ -72,7 +80,14 @@ impl Tree {
         let umask = sys::fs::umask().doing("unpack into", shown)?;
         // A layer's directory is new and ours; any other may have whatever attributes.
         let inherits = rules != Rules::layer();
-        Ok(Tree { parents: Parents::new(root, shown), rules, umask, times: Vec::new(), size: 0, inherits })
+        Ok(Tree {
+            parents: Parents::new(root, shown),
+            rules,
+            umask,
+            times: Vec::new(),
+            size: 0,
+            inherits,
+        })
     }
 
     /// Makes one entry. Of a regular file whose content can be read again, returns size and CRC-64.
@@ -85,7 +100,10 @@ impl Tree {
         let mut path = Vec::with_capacity(entry.name.len());
         clean(&entry.name, &mut path);
         if path.len() > NAME_LIMIT {
-            return Err(Error::Invalid(format!("unpack {}: name too long", self.parents.shown(&path[..80]).display())));
+            return Err(Error::Invalid(format!(
+                "unpack {}: name too long",
+                self.parents.shown(&path[..80]).display()
+            )));
         }
         let (parent, name) = split(&path);
         if name.is_empty() {
@@ -96,7 +114,11 @@ impl Tree {
             return Err(self.refuse(&path, "it would replace the root"));
         }
         let at = self.parents.open(parent, true)?;
-        let place = Place { at: &at, name, path: &path };
+        let place = Place {
+            at: &at,
+            name,
+            path: &path,
+        };
         match (name.strip_prefix(b".wh."), entry.kind) {
             (Some(hidden), _) if self.rules.whiteouts => {
                 reader.tap_content();
@@ -107,7 +129,9 @@ impl Tree {
             (_, Kind::HardLink) => self.hard_link(place, entry)?,
             (_, Kind::Symlink) => {
                 let target = OsStr::from_bytes(&entry.link);
-                self.make(place, "create symlink", || rustix::fs::symlinkat(target, place.at, place.name))?;
+                self.make(place, "create symlink", || {
+                    rustix::fs::symlinkat(target, place.at, place.name)
+                })?;
                 self.size += entry.link.len() as u64;
                 self.describe(place, entry, false)?;
             }
@@ -119,7 +143,9 @@ impl Tree {
                 };
                 let device = rustix::fs::makedev(entry.device_major, entry.device_minor);
                 let mode = Mode::from_raw_mode(entry.mode & 0o777);
-                self.make(place, "create device", || rustix::fs::mknodat(place.at, place.name, kind, mode, device))?;
+                self.make(place, "create device", || {
+                    rustix::fs::mknodat(place.at, place.name, kind, mode, device)
+                })?;
                 self.describe(place, entry, true)?;
             }
             (_, Kind::Other(flag)) => return Err(self.refuse(&path, &format!("unhandled tar header type {flag}"))),
@@ -133,8 +159,10 @@ impl Tree {
         for (path, times) in std::mem::take(&mut self.times) {
             let (parent, name) = split(&path);
             let at = self.parents.open(parent, false)?;
-            rustix::fs::utimensat(&at, name, &times, AtFlags::SYMLINK_NOFOLLOW)
-                .doing("set times of", self.parents.shown(&path))?;
+            set_times(&times, |times| {
+                rustix::fs::utimensat(&at, name, times, AtFlags::SYMLINK_NOFOLLOW)
+            })
+            .doing("set times of", self.parents.shown(&path))?;
         }
         Ok(self.size)
     }
@@ -169,10 +197,12 @@ impl Tree {
             // Through the descriptor: the path from the root may go through links, which end in another root.
             let path = sys::fs::path_at(place.at.as_fd(), Path::new(OsStr::from_bytes(place.name)));
             std::fs::remove_dir_all(path).doing("replace", self.parents.shown(place.path))?;
-            let gone = |path: &[u8]| path.starts_with(place.path) && matches!(path.get(place.path.len()), None | Some(b'/'));
+            let gone =
+                |path: &[u8]| path.starts_with(place.path) && matches!(path.get(place.path.len()), None | Some(b'/'));
             self.times.retain(|(path, _)| !gone(path));
         } else {
-            rustix::fs::unlinkat(place.at, place.name, AtFlags::empty()).doing("replace", self.parents.shown(place.path))?;
+            rustix::fs::unlinkat(place.at, place.name, AtFlags::empty())
+                .doing("replace", self.parents.shown(place.path))?;
             if stat.st_nlink <= 1 && FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
                 self.size = self.size.saturating_sub(u64::try_from(stat.st_size).unwrap_or(0));
             }
@@ -181,7 +211,8 @@ impl Tree {
     }
 
     fn stat(&self, place: Place<'_>) -> Result<Stat> {
-        rustix::fs::statat(place.at, place.name, AtFlags::SYMLINK_NOFOLLOW).doing("stat", self.parents.shown(place.path))
+        rustix::fs::statat(place.at, place.name, AtFlags::SYMLINK_NOFOLLOW)
+            .doing("stat", self.parents.shown(place.path))
     }
 
     fn regular<R: BufRead, T: Tap>(
@@ -193,7 +224,9 @@ impl Tree {
     ) -> Result<Option<(u64, u64)>> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
-        let file = self.make(place, "create", || rustix::fs::openat(place.at, place.name, flags, mode))?;
+        let file = self.make(place, "create", || {
+            rustix::fs::openat(place.at, place.name, flags, mode)
+        })?;
         let content = match &entry.sparse {
             None => Some((entry.size, self.content(place, &file, entry.size, reader, batches)?)),
             Some(extents) => {
@@ -212,7 +245,7 @@ impl Tree {
         for (key, value) in layer_xattrs(entry) {
             tolerate(sys::fs::set_xattr_of(&file, key, value), key, &shown())?;
         }
-        rustix::fs::futimens(&file, &times(entry)).doing("set times of", shown())?;
+        set_times(&times(entry), |times| rustix::fs::futimens(&file, times)).doing("set times of", shown())?;
         batches.file(file)?;
         Ok(content)
     }
@@ -274,7 +307,8 @@ impl Tree {
                     // A whiteout and then a directory of that name: nothing below may show through it.
                     opaque = self.rules.whiteouts && kind == FileType::CharacterDevice && stat.st_rdev == 0;
                     self.clear(place, true)?;
-                    rustix::fs::mkdirat(place.at, place.name, mode).doing("create directory", self.parents.shown(place.path))?;
+                    rustix::fs::mkdirat(place.at, place.name, mode)
+                        .doing("create directory", self.parents.shown(place.path))?;
                     true
                 }
             }
@@ -287,17 +321,26 @@ impl Tree {
             self.set_opaque(place)?;
         }
         let shown = || self.parents.shown(place.path);
-        let owner = if made { self.owner_to_set(entry) } else { Some(self.owner(entry)) };
+        let owner = if made {
+            self.owner_to_set(entry)
+        } else {
+            Some(self.owner(entry))
+        };
         if let Some((uid, gid)) = owner {
             rustix::fs::chownat(place.at, place.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .doing(&owner_text(uid, gid), shown())?;
         }
-        let mode = if made { self.mode_to_set(entry) } else { Some(Mode::from_raw_mode(entry.mode & 0o7777)) };
+        let mode = if made {
+            self.mode_to_set(entry)
+        } else {
+            Some(Mode::from_raw_mode(entry.mode & 0o7777))
+        };
         if let Some(mode) = mode {
             rustix::fs::chmodat(place.at, place.name, mode, AtFlags::empty()).doing("set mode of", shown())?;
         }
         self.xattrs(place, entry)?;
-        self.inherits |= entry.mode & 0o2000 != 0 || entry.xattrs.iter().any(|(key, _)| key == b"system.posix_acl_default");
+        self.inherits |=
+            entry.mode & 0o2000 != 0 || entry.xattrs.iter().any(|(key, _)| key == b"system.posix_acl_default");
         self.times.push((place.path.to_vec(), times(entry)));
         Ok(())
     }
@@ -317,11 +360,14 @@ impl Tree {
             &elsewhere
         };
         let verb = format!("link {} to", self.parents.shown(&target).display());
-        self.make(place, &verb, || rustix::fs::linkat(from, name, place.at, place.name, AtFlags::empty()))?;
+        self.make(place, &verb, || {
+            rustix::fs::linkat(from, name, place.at, place.name, AtFlags::empty())
+        })?;
         // The link's own header may differ from the file's; the one that comes last holds. Mostly they are the same.
         let stat = self.stat(place)?;
         let (uid, gid) = self.owner(entry);
-        let same = (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) == (uid.as_raw(), gid.as_raw(), entry.mode & 0o7777)
+        let same = (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777)
+            == (uid.as_raw(), gid.as_raw(), entry.mode & 0o7777)
             && i128::from(stat.st_mtime) == i128::from(entry.mtime.seconds)
             && i128::from(stat.st_mtime_nsec) == i128::from(entry.mtime.nanoseconds);
         if !same || !entry.xattrs.is_empty() {
@@ -334,7 +380,12 @@ impl Tree {
 
     /// Sets everything an entry says of what was just made at a place.
     fn describe(&self, place: Place<'_>, entry: &Entry, has_mode: bool) -> Result<()> {
-        self.attributes(place, entry, self.owner_to_set(entry), self.mode_to_set(entry).filter(|_| has_mode))
+        self.attributes(
+            place,
+            entry,
+            self.owner_to_set(entry),
+            self.mode_to_set(entry).filter(|_| has_mode),
+        )
     }
 
     fn attributes(&self, place: Place<'_>, entry: &Entry, owner: Option<(Uid, Gid)>, mode: Option<Mode>) -> Result<()> {
@@ -347,13 +398,20 @@ impl Tree {
             rustix::fs::chmodat(place.at, place.name, mode, AtFlags::empty()).doing("set mode of", shown())?;
         }
         self.xattrs(place, entry)?;
-        rustix::fs::utimensat(place.at, place.name, &times(entry), AtFlags::SYMLINK_NOFOLLOW).doing("set times of", shown())
+        set_times(&times(entry), |times| {
+            rustix::fs::utimensat(place.at, place.name, times, AtFlags::SYMLINK_NOFOLLOW)
+        })
+        .doing("set times of", shown())
     }
 
     fn xattrs(&self, place: Place<'_>, entry: &Entry) -> Result<()> {
         for (key, value) in layer_xattrs(entry) {
             let name = Path::new(OsStr::from_bytes(place.name));
-            tolerate(sys::fs::set_xattr(place.at.as_fd(), name, key, value), key, &self.parents.shown(place.path))?;
+            tolerate(
+                sys::fs::set_xattr(place.at.as_fd(), name, key, value),
+                key,
+                &self.parents.shown(place.path),
+            )?;
         }
         Ok(())
     }
@@ -362,7 +420,8 @@ impl Tree {
     fn whiteout(&mut self, place: Place<'_>, hidden: &[u8], entry: &Entry) -> Result<()> {
         let shown = self.parents.shown(place.path);
         if hidden == b".wh..opq" {
-            return sys::fs::set_xattr(place.at.as_fd(), Path::new("."), OPAQUE, b"y").doing("make opaque the directory of", shown);
+            return sys::fs::set_xattr(place.at.as_fd(), Path::new("."), OPAQUE, b"y")
+                .doing("make opaque the directory of", shown);
         }
         if matches!(hidden, b"" | b"." | b"..") {
             return Err(self.refuse(place.path, "whiteout of no file"));
@@ -412,7 +471,10 @@ fn owner_text(uid: Uid, gid: Gid) -> String {
 
 /// An entry's extended attributes but overlay's own, with which an archive could tell the driver lies.
 fn layer_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let allowed = entry.xattrs.iter().filter(|(key, _)| !key.starts_with(b"trusted.overlay."));
+    let allowed = entry
+        .xattrs
+        .iter()
+        .filter(|(key, _)| !key.starts_with(b"trusted.overlay."));
     allowed.map(|(key, value)| (&key[..], &value[..]))
 }
 
@@ -431,6 +493,30 @@ fn tolerate(set: std::io::Result<()>, key: &[u8], shown: &Path) -> Result<()> {
 fn times(entry: &Entry) -> Timestamps {
     // As Docker has it: nothing was last read before it was last written.
     let atime = entry.atime.map_or(entry.mtime, |atime| atime.max(entry.mtime));
-    let spec = |time: Time| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
-    Timestamps { last_access: spec(atime), last_modification: spec(entry.mtime) }
+    let spec = |time: Time| Timespec {
+        tv_sec: time.seconds,
+        tv_nsec: time.nanoseconds.into(),
+    };
+    Timestamps {
+        last_access: spec(atime),
+        last_modification: spec(entry.mtime),
+    }
+}
+
+/// Sets times. A 32-bit kernel before 5.1 knows none past 2038: there the last one it knows is set, for a layer is
+/// better unpacked than right in this.
+fn set_times(times: &Timestamps, set: impl Fn(&Timestamps) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match set(times) {
+        Err(Errno::OVERFLOW) => {
+            let clamp = |time: Timespec| Timespec {
+                tv_sec: time.tv_sec.clamp(i32::MIN.into(), i32::MAX.into()),
+                tv_nsec: time.tv_nsec,
+            };
+            set(&Timestamps {
+                last_access: clamp(times.last_access),
+                last_modification: clamp(times.last_modification),
+            })
+        }
+        other => other,
+    }
 }

@@ -1,0 +1,132 @@
+//! Finds out how a layer is compressed and takes that away, as a stream.
+
+use crate::error::{Doing, Error, Result};
+use flate2::bufread::MultiGzDecoder;
+use std::io::{self, BufRead, BufReader, Read};
+
+/// Bytes of compressed data held at once.
+const BUFFER: usize = 64 * 1024;
+
+/// Largest zstd window, as a power of two. 128 MiB is what `zstd --ultra` may ask for; a decoder allocates what the
+/// frame declares, so ordinary layers (8 MiB at most) do not pay for it.
+const ZSTD_WINDOW: u32 = 27;
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// A stream without its compression.
+pub enum Decompressed<R: Read> {
+    Plain(Sniffed<R>),
+    Gzip(Box<MultiGzDecoder<Sniffed<R>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, Sniffed<R>>>),
+}
+
+type Sniffed<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
+
+impl<R: Read> Decompressed<R> {
+    /// Looks at the first bytes of a stream. Reads a few bytes, and after that only what is asked for.
+    pub fn open(mut stream: R) -> Result<Decompressed<R>> {
+        let mut head = Vec::new();
+        stream
+            .by_ref()
+            .take(6)
+            .read_to_end(&mut head)
+            .doing("read", "a compressed layer")?;
+        let kind = sniff(&head)?;
+        let stream = BufReader::with_capacity(BUFFER, io::Cursor::new(head).chain(stream));
+        Ok(match kind {
+            Compression::None => Decompressed::Plain(stream),
+            Compression::Gzip => Decompressed::Gzip(Box::new(MultiGzDecoder::new(stream))),
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(stream).doing("start", "zstd")?;
+                decoder
+                    .window_log_max(ZSTD_WINDOW)
+                    .doing("limit the window of", "zstd")?;
+                Decompressed::Zstd(Box::new(decoder))
+            }
+        })
+    }
+
+    /// How the stream is compressed.
+    pub fn compression(&self) -> Compression {
+        match self {
+            Decompressed::Plain(_) => Compression::None,
+            Decompressed::Gzip(_) => Compression::Gzip,
+            Decompressed::Zstd(_) => Compression::Zstd,
+        }
+    }
+
+    /// Reads what follows the compressed data, so that whoever verifies the blob has seen all of it. What follows is
+    /// not looked at.
+    pub fn drain(self) -> io::Result<()> {
+        let mut rest = match self {
+            Decompressed::Plain(stream) => stream,
+            Decompressed::Gzip(decoder) => decoder.into_inner(),
+            Decompressed::Zstd(decoder) => decoder.finish(),
+        };
+        loop {
+            let n = rest.fill_buf()?.len();
+            if n == 0 {
+                return Ok(());
+            }
+            rest.consume(n);
+        }
+    }
+}
+
+impl<R: Read> Read for Decompressed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Decompressed::Plain(stream) => stream.read(into),
+            Decompressed::Gzip(decoder) => decoder.read(into),
+            Decompressed::Zstd(decoder) => decoder.read(into),
+        }
+    }
+}
+
+/// Tells the compression from the first six bytes.
+pub fn sniff(head: &[u8]) -> Result<Compression> {
+    match head {
+        [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Compression::Zstd),
+        // A skippable frame (RFC 8878, 3.1.2), which zstd:chunked and pzstd put first.
+        [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Compression::Zstd),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Err(Error::Invalid("unsupported compression: xz".into())),
+        [b'B', b'Z', b'h', ..] => Err(Error::Invalid("unsupported compression: bzip2".into())),
+        _ => Ok(Compression::None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn read(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        Decompressed::open(bytes).unwrap().read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn each_kind_and_many_members() {
+        let gzip = |text: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(text).unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(read(b"plain").unwrap(), b"plain");
+        assert_eq!(read(b"").unwrap(), b"");
+        assert_eq!(read(&[gzip(b"one "), gzip(b"two")].concat()).unwrap(), b"one two");
+        let zstd = |text: &[u8]| zstd::encode_all(text, 1).unwrap();
+        assert_eq!(read(&[zstd(b"one "), zstd(b"two")].concat()).unwrap(), b"one two");
+        let cut = gzip(&[7; 1000]);
+        assert!(read(&cut[..cut.len() - 4]).is_err());
+        assert!(Decompressed::open(&b"BZh91AY"[..]).is_err());
+    }
+}
