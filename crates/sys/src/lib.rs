@@ -2,10 +2,10 @@
 pub mod bpf;
 pub mod caps;
 pub mod fs;
+pub mod mount;
 pub mod namespace;
 pub mod process;
 pub mod resolve;
 pub mod seccomp;
 pub mod signal;
 pub mod wake;
-pub mod mount;

@@ -150,8 +150,11 @@ pub fn set_uid(uid: u32) -> io::Result<()> {
     check(result)
 }
 
-/// Sets a resource limit of this process by its name (`RLIMIT_NOFILE`); `u64::MAX` is unlimited.
-pub fn set_rlimit(name: &str, soft: u64, hard: u64) -> io::Result<()> {
+/// Sets a resource limit of a process (0: this one) by its name (`RLIMIT_NOFILE`); `u64::MAX` is unlimited.
+///
+/// A hard limit that may not be raised that far stays as it is, and the soft one follows it: a device or
+/// VM may lack `CAP_SYS_RESOURCE`.
+pub fn set_rlimit(pid: i32, name: &str, soft: u64, hard: u64) -> io::Result<()> {
     let resource: libc::c_int = match name {
         "RLIMIT_CPU" => 0,
         "RLIMIT_FSIZE" => 1,
@@ -171,14 +174,25 @@ pub fn set_rlimit(name: &str, soft: u64, hard: u64) -> io::Result<()> {
         "RLIMIT_RTTIME" => 15,
         _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "unknown resource limit")),
     };
-    let limit: [u64; 2] = [soft, hard];
-    let none = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: prlimit64 reads two u64 on every architecture (unlike setrlimit) and writes nothing here.
-    let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), none) };
+    match prlimit(pid, resource, Some([soft, hard])) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            let [_, held] = prlimit(pid, resource, None)?;
+            prlimit(pid, resource, Some([soft.min(held), hard.min(held)])).map(drop)
+        }
+        result => result.map(drop),
+    }
+}
+
+/// Sets and reads [soft, hard]; the kernel takes two u64 on every architecture (unlike setrlimit).
+fn prlimit(pid: i32, resource: libc::c_int, new: Option<[u64; 2]>) -> io::Result<[u64; 2]> {
+    let mut old = [0u64; 2];
+    let new = new.as_ref().map_or(std::ptr::null(), |limit| limit.as_ptr());
+    // SAFETY: `new` is null or two u64 that live through the call, `old` two u64 that are written.
+    let result = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new, old.as_mut_ptr()) };
     if result == -1 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(())
+        Ok(old)
     }
 }
 
@@ -245,6 +259,6 @@ mod tests {
 
     #[test]
     fn unknown_limits_are_refused() {
-        assert!(set_rlimit("RLIMIT_FOO", 0, 0).is_err());
+        assert!(set_rlimit(0, "RLIMIT_FOO", 0, 0).is_err());
     }
 }
