@@ -196,6 +196,7 @@ impl Tree {
         if is_directory {
             // Through the descriptor: the path from the root may go through links, which end in another root.
             let path = sys::fs::path_at(place.at.as_fd(), Path::new(OsStr::from_bytes(place.name)));
+            self.size = self.size.saturating_sub(crate::walk::size(&path)?);
             std::fs::remove_dir_all(path).doing("replace", self.parents.shown(place.path))?;
             let gone =
                 |path: &[u8]| path.starts_with(place.path) && matches!(path.get(place.path.len()), None | Some(b'/'));
