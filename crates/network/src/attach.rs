@@ -20,6 +20,9 @@ pub struct Plan {
     pub mtu: u32,
     /// Where everything else goes.
     pub default_route: Option<Ipv4Addr>,
+    /// The container reaches its own published ports: where br_netfilter is on, such packets leave the bridge
+    /// by the port they came in at.
+    pub hairpin: bool,
 }
 
 /// Makes the interface. The name of its other end, on the bridge.
@@ -48,22 +51,32 @@ pub fn attach(sandbox: &Sandbox, bridge: &str, plan: &Plan) -> Result<String> {
         }
         break;
     }
-    let inner = sandbox.inside(|| {
-        let what = |step: &'static str| move || format!("{step} {} of container", plan.interface);
-        let mut netlink = Netlink::open().what(|| "open netlink".to_owned())?;
-        let link = netlink
-            .link(&plan.interface)
-            .what(what("look for"))?
-            .unwrap_or_default();
-        netlink
-            .add_address(link.index, plan.address, plan.subnet)
-            .what(what("address"))?;
-        if let Some(gateway) = plan.default_route {
+    let hairpin = match plan.hairpin {
+        true => netlink
+            .set_hairpin(&name)
+            .what(|| format!("set hairpin mode of {name}")),
+        false => Ok(()),
+    };
+    let inner = hairpin.and_then(|()| {
+        sandbox.inside(|| {
+            let what = |step: &'static str| move || format!("{step} {} of container", plan.interface);
+            let mut netlink = Netlink::open().what(|| "open netlink".to_owned())?;
+            let link = netlink
+                .link(&plan.interface)
+                .what(what("look for"))?
+                .unwrap_or_default();
             netlink
-                .set_default_route(gateway)
-                .what(|| format!("set default route to {gateway}"))?;
-        }
-        Ok(())
+                .add_address(link.index, plan.address, plan.subnet)
+                .what(what("address"))?;
+            netlink.set_up(link.index).what(what("set up"))?;
+            // After it is up: routes over a link that is down are refused.
+            if let Some(gateway) = plan.default_route {
+                netlink
+                    .set_default_route(gateway)
+                    .what(|| format!("set default route to {gateway}"))?;
+            }
+            Ok(())
+        })
     });
     if let Err(error) = inner {
         // The first error is the one to report.

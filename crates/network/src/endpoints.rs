@@ -174,6 +174,7 @@ impl Networks {
             mac: config.mac.unwrap_or(mac::of(address)),
             mtu: bridge.mtu,
             default_route: gateway.filter(|_| config.index == 0),
+            hairpin: self.hairpin() && !endpoint.ports.is_empty(),
         };
         endpoint.veth = match attach::attach(sandbox, &bridge.name, &plan) {
             Ok(veth) => veth,
@@ -270,13 +271,14 @@ impl Networks {
             .or_default()
             .insert(endpoint.endpoint_id.clone());
         let Some(address) = endpoint.ip else { return Ok(()) };
+        // Before anything that may fail: the container runs, whatever becomes of its record.
+        wanted.extend(self.port_rules(&network, endpoint));
         if !state.addresses.entry(network.id.clone()).or_default().reserve(address) {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 format!("address {address} on {} is in use twice", network.name),
             ));
         }
-        wanted.extend(self.port_rules(&network, endpoint));
         for (pid, binding) in endpoint.proxies.drain(..) {
             publish::end_stale_proxy(pid, &binding);
         }

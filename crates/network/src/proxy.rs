@@ -6,9 +6,12 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::portmap::Protocol;
 
@@ -83,22 +86,43 @@ pub fn main_proxy(args: &[String]) -> i32 {
         format!("listen {}{family} {host}: bind: {text}", forward.protocol)
     };
     match forward.protocol {
-        Protocol::Udp => match UdpSocket::bind(host) {
+        Protocol::Udp => match bind(host, SocketType::DGRAM) {
             Ok(socket) => {
                 ready();
-                serve_udp(&Arc::new(socket), forward.container);
+                serve_udp(&Arc::new(socket.into()), forward.container);
             }
             Err(e) => return failed(describe(e)),
         },
-        _ => match TcpListener::bind(host) {
+        _ => match bind(host, SocketType::STREAM) {
             Ok(listener) => {
                 ready();
-                serve_tcp(&listener, forward.container);
+                serve_tcp(&listener.into(), forward.container);
             }
             Err(e) => return failed(describe(e)),
         },
     }
     0
+}
+
+/// Binds the host's side: IPv6 without IPv4, which is another proxy's.
+fn bind(host: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+    let family = if host.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    if host.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if kind == SocketType::STREAM {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &host)?;
+    if kind == SocketType::STREAM {
+        rustix::net::listen(&socket, 128)?;
+    }
+    Ok(socket)
 }
 
 fn ready() {

@@ -6,8 +6,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::hold::Held;
@@ -50,7 +52,19 @@ impl Holders {
 
 /// Binds the host port itself.
 pub fn hold(binding: &Binding) -> Result<Holder> {
-    let held = Held::bind(binding).map_err(|e| {
+    let mut tries = 0;
+    let held = loop {
+        match Held::bind(binding) {
+            // A child that another thread is just starting holds a copy of a socket released a moment ago,
+            // until its exec.
+            Err(e) if e.raw_os_error() == Some(libc::EADDRINUSE) && tries < 3 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => break other,
+        }
+    };
+    let held = held.map_err(|e| {
         let family = if binding.host_ip.is_ipv4() { "4" } else { "6" };
         let what = match e.raw_os_error() {
             Some(libc::EADDRINUSE) => "address already in use".to_owned(),
@@ -119,9 +133,18 @@ pub fn end_stale_proxy(pid: u32, binding: &Binding) {
         .windows(2)
         .any(|pair| pair[0] == b"-host-port" && pair[1] == port.as_bytes());
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    if let Some(pid) = pid.filter(|_| is_it) {
-        // It may have ended since.
-        let _ = kill_process(pid, Signal::KILL);
+    let Some(pid) = pid.filter(|_| is_it) else { return };
+    let watched = pidfd_open(pid, PidfdFlags::empty());
+    // It may have ended since.
+    let _ = kill_process(pid, Signal::KILL);
+    // Its port is free once it has ended, which the signal does not wait for.
+    match watched {
+        Ok(process) => {
+            let timeout = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+            let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout));
+        }
+        // Before Linux 5.3.
+        Err(_) => std::thread::sleep(Duration::from_millis(100)),
     }
 }
 

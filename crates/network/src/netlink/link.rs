@@ -9,10 +9,14 @@ use super::message::{CREATE, EXCL, Message, attributes, u32_at};
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
 const GETLINK: u16 = 18;
+const SETLINK: u16 = 19;
+const AF_BRIDGE: u8 = 7;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const INFO_KIND: u16 = 1;
@@ -94,7 +98,7 @@ impl Netlink {
         self.ask(message)
     }
 
-    /// Makes a veth pair in one request: this end up and on its bridge, the other up in its namespace.
+    /// Makes a veth pair in one request: this end up and on its bridge, the other down in its namespace.
     pub fn add_veth(&mut self, veth: &Veth<'_>) -> io::Result<()> {
         let mut message = Message::new(NEWLINK, CREATE | EXCL, &header(0, IFF_UP, IFF_UP));
         message
@@ -103,13 +107,26 @@ impl Netlink {
             .number(IFLA_MASTER, veth.master);
         message.nested(IFLA_LINKINFO, &[], |m| {
             m.text(INFO_KIND, "veth").nested(INFO_DATA, &[], |m| {
-                m.nested(VETH_INFO_PEER, &header(0, IFF_UP, IFF_UP), |m| {
+                // Not up yet: the peer is opened before the pair is joined, and refuses (ENOTCONN).
+                m.nested(VETH_INFO_PEER, &header(0, 0, 0), |m| {
                     m.text(IFLA_IFNAME, veth.peer)
                         .number(IFLA_MTU, veth.mtu)
                         .attribute(IFLA_ADDRESS, &veth.peer_mac);
                     m.attribute(IFLA_NET_NS_FD, &veth.peer_namespace.as_raw_fd().to_ne_bytes());
                 });
             });
+        });
+        self.ask(message)
+    }
+
+    /// Lets a bridge's port send out what came in by it.
+    pub fn set_hairpin(&mut self, port: &str) -> io::Result<()> {
+        let index = self.link(port)?.ok_or(io::ErrorKind::NotFound)?.index;
+        let mut fixed = header(index, 0, 0);
+        fixed[0] = AF_BRIDGE;
+        let mut message = Message::new(SETLINK, 0, &fixed);
+        message.nested(IFLA_PROTINFO, &[], |m| {
+            m.attribute(IFLA_BRPORT_MODE, &[1]);
         });
         self.ask(message)
     }
