@@ -1,4 +1,7 @@
 //! Running containers: the OCI runtime, the per-container shim and its client, and docker-init.
+//!
+//! Three personalities of the one binary ([`main_runc`], [`main_shim`], [`main_init`]) and one library for
+//! the daemon ([`shim`]). All three are single-threaded and check it.
 #![forbid(unsafe_code)]
 
 pub mod cgroup;
@@ -6,20 +9,16 @@ mod channel;
 mod cli;
 mod console;
 pub mod container;
+mod docker_init;
 pub mod error;
 mod hooks;
 mod init;
 pub mod rootfs;
 mod sealed;
 pub mod seccomp;
+pub mod shim;
 pub mod time;
 
-use std::ffi::OsString;
-
 pub use cli::main_runc;
-
-/// The personality a program name of this crate stands for; the runtime for any other.
-pub fn main_by_name(name: &str, args: Vec<OsString>) -> i32 {
-    let _ = name;
-    main_runc(args)
-}
+pub use docker_init::main_init;
+pub use shim::main_shim;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use oci::runtime::{Process, Spec};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, WaitOptions, wait};
 use rustix::termios::{OptionalActions, Termios};
 use sys::signal::SignalFd;
 
@@ -190,7 +190,7 @@ fn relay(pid: i32, signals: &SignalFd, master: Option<OwnedFd>) -> Result<i32> {
         while let Some(received) = signals.next().context("read a signal")? {
             match received.signal {
                 libc::SIGCHLD => {
-                    while let Ok(Some((child, status))) = waitpid(None, WaitOptions::NOHANG) {
+                    while let Ok(Some((child, status))) = wait(WaitOptions::NOHANG) {
                         if Pid::as_raw(Some(child)) == pid {
                             code = Some(exit_code(status));
                         }

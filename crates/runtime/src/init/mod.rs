@@ -3,7 +3,7 @@
 //! [`run`] is the whole of it, top to bottom. It is single-threaded, leaves by `execve` or `_exit`, and
 //! reports to the runtime over a [`Channel`], whose closing by `execve` means success.
 
-mod lookup;
+pub mod lookup;
 pub mod process;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

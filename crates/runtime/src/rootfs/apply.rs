@@ -5,7 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci::runtime::Device;
@@ -400,17 +400,26 @@ fn mask_path(root: &Root, path: &str) -> Result<()> {
         return rustix::mount::mount("tmpfs", place.path(), "tmpfs", MountFlags::RDONLY, None::<&std::ffi::CStr>)
             .context("mount tmpfs");
     }
-    let null = null_device()?;
+    let null = null_device(root)?;
     rustix::mount::mount_bind(fd_path(&null), place.path()).context("bind /dev/null")
 }
 
-/// The host's `/dev/null`, and nothing that took its place.
-fn null_device() -> Result<OwnedFd> {
+/// A null device, and nothing that took its place. The container's own if it has one: on the host's,
+/// bound here, the container could change the mode for everybody.
+fn null_device(root: &Root) -> Result<OwnedFd> {
+    let is_null = |fd: &OwnedFd| {
+        rustix::fs::fstat(fd).is_ok_and(|status| {
+            FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+                && status.st_rdev == rustix::fs::makedev(1, 3)
+        })
+    };
+    if let Ok(own) = root.find(Path::new("/dev/null"))
+        && is_null(&own)
+    {
+        return Ok(own);
+    }
     let null = open_path(Path::new("/dev/null"))?;
-    let status = rustix::fs::fstat(&null).context("stat /dev/null")?;
-    let is_null = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
-        && status.st_rdev == rustix::fs::makedev(1, 3);
-    if is_null { Ok(null) } else { Err(Error::new("/dev/null is not the null device")) }
+    if is_null(&null) { Ok(null) } else { Err(Error::new("/dev/null is not the null device")) }
 }
 
 fn absent(error: &io::Error) -> bool {
