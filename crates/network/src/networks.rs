@@ -37,6 +37,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Change the packet filter at all (`--iptables`).
     pub iptables: bool,
+    /// Use nf_tables even where iptables is.
+    pub nf_tables: bool,
     /// Make the host a router (`--ip-forward`).
     pub ip_forward: bool,
     /// `--ip-masq`, of the default bridge.
@@ -62,6 +64,7 @@ impl Default for Config {
             default_gateway: None,
             pools: ipam::default_pools(),
             iptables: true,
+            nf_tables: false,
             ip_forward: true,
             masquerade: true,
             icc: true,
@@ -164,7 +167,10 @@ impl Networks {
     /// [`connect`](Networks::connect). A user's network whose bridge cannot be brought up is reported in the
     /// log; the daemon starts without it.
     pub fn open(dir: &Path, config: Config) -> Result<Networks> {
-        let firewall = Firewall::new(config.iptables);
+        let firewall = match config.nf_tables {
+            true if config.iptables => Firewall::nf_tables(&config.bridge),
+            _ => Firewall::new(config.iptables, &config.bridge),
+        };
         let networks = record::load(dir)?;
         let state = State {
             networks: networks.clone(),

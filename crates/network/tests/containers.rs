@@ -65,9 +65,26 @@ fn containers_reach_each_other_and_the_world() {
 
 #[test]
 fn published_ports_answer_from_everywhere() {
+    publishes(Config::default(), rules);
+}
+
+#[test]
+fn published_ports_answer_by_nf_tables_alone() {
+    if std::process::Command::new("nft").arg("--version").output().is_err() {
+        println!("skipped: no nft in PATH to look at the rules");
+        return;
+    }
+    let config = Config {
+        nf_tables: true,
+        ..Config::default()
+    };
+    publishes(config, || sh("nft list ruleset"));
+}
+
+fn publishes(config: Config, rules: fn() -> String) {
     alone(|dir| {
         let outside = outside(dir);
-        let networks = open(dir, Config::default());
+        let networks = open(dir, config);
         let (a, b) = (
             Sandbox::create(dir, "aaaaaaaaaaaa").unwrap(),
             Sandbox::create(dir, "bbbbbbbbbbbb").unwrap(),
@@ -90,8 +107,15 @@ fn published_ports_answer_from_everywhere() {
         assert_eq!(web.ports[4].host_port, 32768);
         assert_eq!(web.bindings(53, Protocol::Udp), [(Ipv4Addr::UNSPECIFIED.into(), 5353)]);
 
-        assert_eq!(ask_from(&outside, &format!("{HOST}:8080")).unwrap(), OUTSIDE);
+        assert_eq!(
+            ask_from(&outside, &format!("{HOST}:8080")).unwrap(),
+            OUTSIDE,
+            "{}",
+            rules()
+        );
         assert_eq!(ask("127.0.0.1:8080").unwrap(), "172.17.0.1");
+        serve(&outside, 80);
+        assert_eq!(ask_from(&b, &format!("{OUTSIDE}:80")).unwrap(), HOST);
         ask(&format!("{HOST}:8080")).unwrap();
         ask("172.17.0.1:8080").unwrap();
         ask("127.0.0.1:32768").unwrap();

@@ -1,9 +1,11 @@
 //! The packet filter: brings the kernel's rules to what [`rules`] says, and touches nobody else's.
 //!
-//! Backend: `iptables-save` and `iptables-restore` (legacy or nft variant, whichever the system has), because
-//! each process costs milliseconds: a change of any size is one `restore`, a look is one `save`.
+//! Backends: `iptables-save` and `iptables-restore` (legacy or nft variant, whichever the system has), where each
+//! process costs milliseconds, so a change of any size is one `restore`, a look is one `save`; else nf_tables
+//! by netlink.
 
 mod iptables;
+mod nft;
 pub mod rules;
 
 use std::collections::HashMap;
@@ -13,13 +15,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::Result;
 use crate::subnet::Subnet;
 use iptables::Iptables;
+use nft::Nft;
 use rules::{Place, Rule, Table};
 
 /// The packet filter, or none.
 pub struct Firewall {
-    backend: Option<Iptables>,
+    backend: Backend,
     /// One change at a time: positions in a chain are counted from a look at it.
     turn: Mutex<()>,
+}
+
+enum Backend {
+    Iptables(Iptables),
+    Nft(Nft),
+    None,
 }
 
 /// What tells our rules from others': they name a bridge of ours or an address of ours.
@@ -66,11 +75,16 @@ impl Change {
 }
 
 impl Firewall {
-    /// The packet filter of this system. `enabled` is `--iptables`.
-    pub fn new(enabled: bool) -> Firewall {
-        let backend = if enabled { Iptables::find() } else { None };
-        if enabled && backend.is_none() {
-            log::warn!("no iptables found: containers reach other hosts only where these route back to them");
+    /// The packet filter of this system. `enabled` is `--iptables`; `bridge` names the daemon's own table,
+    /// where there is one.
+    pub fn new(enabled: bool, bridge: &str) -> Firewall {
+        let backend = match Iptables::find().filter(|_| enabled) {
+            Some(iptables) => Backend::Iptables(iptables),
+            None if enabled => Nft::probe(bridge).map_or(Backend::None, Backend::Nft),
+            None => Backend::None,
+        };
+        if enabled && matches!(backend, Backend::None) {
+            log::warn!("neither iptables nor nf_tables: containers reach only hosts that route back to them");
         }
         Firewall {
             backend,
@@ -78,60 +92,86 @@ impl Firewall {
         }
     }
 
+    /// nf_tables, even where iptables is.
+    pub fn nf_tables(bridge: &str) -> Firewall {
+        let backend = Nft::probe(bridge).map_or(Backend::None, Backend::Nft);
+        Firewall {
+            backend,
+            turn: Mutex::new(()),
+        }
+    }
+
     pub fn is_available(&self) -> bool {
-        self.backend.is_some()
+        !matches!(self.backend, Backend::None)
     }
 
     /// Makes the rules in `scope`, and the base rules, exactly `wanted`.
     pub fn sync(&self, wanted: &[Rule], scope: &Scope) -> Result<()> {
-        let Some(backend) = &self.backend else { return Ok(()) };
         let _turn = self.turn();
-        let changes = plan(backend.list()?, wanted, scope);
-        backend.apply(&changes)
+        match &self.backend {
+            Backend::Iptables(iptables) => iptables.apply(&plan(iptables.list()?, wanted, scope)),
+            Backend::Nft(nft) => nft.sync(wanted, scope),
+            Backend::None => Ok(()),
+        }
     }
 
     /// Sets the policy of `FORWARD` to drop: done when we are the ones who make the host a router.
     pub fn drop_forwarded(&self) -> Result<()> {
-        let Some(backend) = &self.backend else { return Ok(()) };
         let _turn = self.turn();
-        backend.drop_forwarded()
+        match &self.backend {
+            Backend::Iptables(iptables) => iptables.drop_forwarded(),
+            // A drop in a table of ours would drop what others' tables accept.
+            Backend::Nft(_) | Backend::None => Ok(()),
+        }
     }
 
     /// Adds rules on top of their chains, all or none.
     pub fn insert(&self, rules: &[Rule]) -> Result<()> {
-        let Some(backend) = self.backend.as_ref().filter(|_| !rules.is_empty()) else {
+        if rules.is_empty() {
             return Ok(());
-        };
+        }
         let _turn = self.turn();
         let insert = |rule: &Rule| Change::Insert(rule.table, rule.chain.to_owned(), 1, rule.spec.clone());
-        backend.apply(&rules.iter().map(insert).collect::<Vec<_>>())
+        match &self.backend {
+            Backend::Iptables(iptables) => iptables.apply(&rules.iter().map(insert).collect::<Vec<_>>()),
+            Backend::Nft(nft) => nft.insert(rules),
+            Backend::None => Ok(()),
+        }
     }
 
     /// Removes rules; one that is gone already is no error.
     pub fn delete(&self, rules: &[Rule]) -> Result<()> {
-        let Some(backend) = self.backend.as_ref().filter(|_| !rules.is_empty()) else {
-            return Ok(());
-        };
-        let _turn = self.turn();
-        let delete = |rule: &Rule| Change::Delete(rule.table, rule.chain.to_owned(), rule.spec.clone());
-        let mut changes: Vec<Change> = rules.iter().map(delete).collect();
-        if backend.apply(&changes).is_ok() {
+        if rules.is_empty() {
             return Ok(());
         }
-        // One missing rule fails the whole batch: leave out what is not there.
-        let listing = backend.list()?;
-        changes.retain(|change| match change {
-            Change::Delete(table, chain, spec) => listing
-                .get(&(*table, chain.clone()))
-                .is_some_and(|rules| rules.contains(spec)),
-            _ => true,
-        });
-        backend.apply(&changes)
+        let _turn = self.turn();
+        match &self.backend {
+            Backend::Iptables(iptables) => delete(iptables, rules),
+            Backend::Nft(nft) => nft.delete(rules),
+            Backend::None => Ok(()),
+        }
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn delete(iptables: &Iptables, rules: &[Rule]) -> Result<()> {
+    let delete = |rule: &Rule| Change::Delete(rule.table, rule.chain.to_owned(), rule.spec.clone());
+    let mut changes: Vec<Change> = rules.iter().map(delete).collect();
+    if iptables.apply(&changes).is_ok() {
+        return Ok(());
+    }
+    // One missing rule fails the whole batch: leave out what is not there.
+    let listing = iptables.list()?;
+    changes.retain(|change| match change {
+        Change::Delete(table, chain, spec) => listing
+            .get(&(*table, chain.clone()))
+            .is_some_and(|rules| rules.contains(spec)),
+        _ => true,
+    });
+    iptables.apply(&changes)
 }
 
 /// The changes from what is to what is wanted, in the order to make them.

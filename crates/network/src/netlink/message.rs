@@ -27,6 +27,12 @@ impl Message {
         message
     }
 
+    /// The same, answered only if it fails.
+    pub fn without_ack(mut self) -> Message {
+        self.bytes[6..8].copy_from_slice(&REQUEST.to_ne_bytes());
+        self
+    }
+
     fn pad(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }

@@ -3,6 +3,7 @@
 //! Our own encoder, not a crate: seven kinds of request and three of answer, some 300 lines against 20,000 of
 //! `netlink-packet-route`, and the same encoder would serve nf_tables, which that crate does not.
 
+mod batch;
 mod link;
 mod message;
 mod route;
@@ -12,8 +13,10 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
+pub use batch::Batch;
 pub use link::Veth;
-use message::{DUMP, HEADER, Message, u16_at, u32_at};
+pub use message::Message;
+use message::{DUMP, HEADER, u16_at, u32_at};
 
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
