@@ -41,7 +41,12 @@ impl Channel {
     pub fn receive(&mut self) -> io::Result<Option<Message>> {
         let mut head = [0u8; 5];
         match self.0.read_exact(&mut head) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+                ) =>
+            {
                 return Ok(None);
             }
             result => result?,

@@ -45,7 +45,9 @@ pub fn open(root: &Root) -> Result<(OwnedFd, OwnedFd)> {
     if FileType::from_raw_mode(status.st_mode) != FileType::CharacterDevice
         || status.st_rdev != rustix::fs::makedev(5, 2)
     {
-        return Err(Error::new("/dev/pts/ptmx in the container is not a pseudo-terminal multiplexer"));
+        return Err(Error::new(
+            "/dev/pts/ptmx in the container is not a pseudo-terminal multiplexer",
+        ));
     }
     rustix::pty::unlockpt(&master).context("unlock the pseudo-terminal")?;
     // Linux 4.13: the peer without a path.
@@ -55,8 +57,11 @@ pub fn open(root: &Root) -> Result<(OwnedFd, OwnedFd)> {
         Err(_) => {
             let name = rustix::pty::ptsname(&master, Vec::new()).context("name the pseudo-terminal")?;
             let name = name.to_string_lossy();
-            let place = root.walk(Path::new(&*name), Make::Nothing).with_context(|| format!("open {name}"))?;
-            rustix::fs::openat(place.parent(), place.name(), flags, Mode::empty()).with_context(|| format!("open {name}"))?
+            let place = root
+                .walk(Path::new(&*name), Make::Nothing)
+                .with_context(|| format!("open {name}"))?;
+            rustix::fs::openat(place.parent(), place.name(), flags, Mode::empty())
+                .with_context(|| format!("open {name}"))?
         }
     };
     Ok((master, slave))
@@ -64,7 +69,12 @@ pub fn open(root: &Root) -> Result<(OwnedFd, OwnedFd)> {
 
 /// Sets a terminal's size.
 pub fn resize(terminal: BorrowedFd<'_>, size: &ConsoleSize) -> Result<()> {
-    let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize {
+        ws_row: size.height,
+        ws_col: size.width,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     rustix::termios::tcsetwinsize(terminal, size).context("set the terminal's size")
 }
 
@@ -86,8 +96,13 @@ pub fn receive(socket: impl AsFd) -> Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut name = [0u8; 256];
-    rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)
-        .context("receive the terminal over the console socket")?;
+    rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut name)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .context("receive the terminal over the console socket")?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(mut fds) = message
             && let Some(fd) = fds.next()

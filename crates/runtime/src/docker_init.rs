@@ -54,7 +54,22 @@ fn run(args: &[OsString]) -> Result<i32> {
     };
     // Signals of the program's own faults stay ours to die by.
     let passed: Vec<i32> = (1..=64)
-        .filter(|signal| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS, libc::SIGTTIN, libc::SIGTTOU].contains(signal))
+        .filter(|signal| {
+            ![
+                libc::SIGKILL,
+                libc::SIGSTOP,
+                libc::SIGFPE,
+                libc::SIGILL,
+                libc::SIGSEGV,
+                libc::SIGBUS,
+                libc::SIGABRT,
+                libc::SIGTRAP,
+                libc::SIGSYS,
+                libc::SIGTTIN,
+                libc::SIGTTOU,
+            ]
+            .contains(signal)
+        })
         .collect();
     let signals = SignalFd::new(&passed).context("read signals")?;
     if rustix::process::getpid() != Pid::INIT {
@@ -95,13 +110,19 @@ fn start(name: &str, program: &[CString]) -> ! {
     let _ = rustix::termios::tcsetpgrp(std::io::stdin(), rustix::process::getpid());
     sys::signal::reset_all();
     let _ = sys::signal::unblock_all();
-    let env: Vec<String> = std::env::vars_os().map(|(k, v)| format!("{}={}", k.to_string_lossy(), v.to_string_lossy())).collect();
+    let env: Vec<String> = std::env::vars_os()
+        .map(|(k, v)| format!("{}={}", k.to_string_lossy(), v.to_string_lossy()))
+        .collect();
     let strings: Vec<CString> = env.iter().filter_map(|pair| CString::new(pair.as_str()).ok()).collect();
     let path = crate::init::lookup::program(name, &env);
     let (code, error) = match path.map(CString::new) {
         Ok(Ok(path)) => {
             let error = sys::process::exec(&path, program, &strings);
-            let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+            let code = if error.kind() == std::io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            };
             (code, crate::error::errno_text(&error))
         }
         Ok(Err(_)) => (126, "zero byte in its name".to_owned()),

@@ -30,11 +30,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub fn new(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Other, message: message.into() }
+        Self {
+            kind: Kind::Other,
+            message: message.into(),
+        }
     }
 
     pub fn of(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 
     pub fn kind(&self) -> Kind {
@@ -99,7 +105,11 @@ impl IntoError for Error {
 
 impl IntoError for std::io::Error {
     fn into_error(self) -> Error {
-        let kind = if self.kind() == std::io::ErrorKind::NotFound { Kind::NotExist } else { Kind::Other };
+        let kind = if self.kind() == std::io::ErrorKind::NotFound {
+            Kind::NotExist
+        } else {
+            Kind::Other
+        };
         Error::of(kind, errno_text(&self))
     }
 }

@@ -41,7 +41,11 @@ pub fn run(hooks: &[Hook], state: &State, moment: &str) -> Result<()> {
 /// Runs hooks whose failure changes nothing any more; answers with what went wrong.
 pub fn run_all(hooks: &[Hook], state: &State, moment: &str) -> Vec<Error> {
     let run = |hook| run_one(hook, state).err();
-    hooks.iter().filter_map(run).map(|error| error.within(format_args!("error running {moment} hook"))).collect()
+    hooks
+        .iter()
+        .filter_map(run)
+        .map(|error| error.within(format_args!("error running {moment} hook")))
+        .collect()
 }
 
 fn run_one(hook: &Hook, state: &State) -> Result<()> {
@@ -65,7 +69,9 @@ fn run_one(hook: &Hook, state: &State) -> Result<()> {
         // It need not read it.
         let _ = stdin.write_all(&state);
     }
-    let deadline = hook.timeout.map(|seconds| Instant::now() + Duration::from_secs(u64::from(seconds)));
+    let deadline = hook
+        .timeout
+        .map(|seconds| Instant::now() + Duration::from_secs(u64::from(seconds)));
     let status = loop {
         match deadline {
             None => break child.wait().with_context(|| format!("wait for {}", hook.path))?,

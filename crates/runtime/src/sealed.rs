@@ -14,7 +14,10 @@ use rustix::fs::{MemfdFlags, SealFlags};
 
 use crate::error::{Context, Error, Result};
 
-const SEALS: SealFlags = SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+const SEALS: SealFlags = SealFlags::SEAL
+    .union(SealFlags::SHRINK)
+    .union(SealFlags::GROW)
+    .union(SealFlags::WRITE);
 
 /// Returns when this process runs from a sealed copy; otherwise makes one and starts over in it.
 ///

@@ -158,3 +158,14 @@ pub fn raise_file_limit() -> io::Result<u64> {
     )?;
     Ok(hard.unwrap_or(u64::MAX))
 }
+/// The kernel's word for the machine (`uname -m`).
+pub fn machine() -> String {
+    rustix::system::uname().machine().to_string_lossy().into_owned()
+}
+
+/// The magic number of the file system that holds a path (statfs(2)).
+pub fn magic(path: &Path) -> io::Result<u32> {
+    let found = rustix::fs::statfs(path)?;
+    // The kernel's numbers have 32 bits; the field's type differs by architecture.
+    Ok((found.f_type as u64 & 0xffff_ffff) as u32)
+}

@@ -57,6 +57,17 @@ pub fn open_directory(root: BorrowedFd<'_>, path: &Path, scope: Scope) -> io::Re
     open(root, path, scope, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
 }
 
+/// Opens a file inside `root` for reading, without waiting for whoever writes a pipe and without becoming its terminal.
+pub fn open_file(root: BorrowedFd<'_>, path: &Path, scope: Scope) -> io::Result<OwnedFd> {
+    open(
+        root,
+        path,
+        scope,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+        Mode::empty(),
+    )
+}
+
 /// The same without `openat2`.
 fn walk(root: BorrowedFd<'_>, path: &Path, scope: Scope, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
     let mut todo = Vec::new();

@@ -40,8 +40,8 @@ pub fn attach(directory: &Path, rules: &[DeviceRule]) -> Result<()> {
     let program = compile(&with_defaults(rules))?;
     let program = sys::bpf::load_device_program(&program).context("load the device cgroup program")?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let group = rustix::fs::open(directory, flags, Mode::empty())
-        .with_context(|| format!("open {}", directory.display()))?;
+    let group =
+        rustix::fs::open(directory, flags, Mode::empty()).with_context(|| format!("open {}", directory.display()))?;
     use std::os::fd::AsFd;
     sys::bpf::replace_device_program(group.as_fd(), program.as_fd())
         .with_context(|| format!("attach the device program to {}", directory.display()))
@@ -60,7 +60,12 @@ const BLOCK: i32 = 1;
 const CHARACTER: i32 = 2;
 
 fn op(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction { code, registers: dst | src << 4, offset, immediate }
+    Instruction {
+        code,
+        registers: dst | src << 4,
+        offset,
+        immediate,
+    }
 }
 
 /// The program: rules from the last to the first, the first that applies decides, else refuse.
@@ -170,7 +175,13 @@ mod tests {
     }
 
     fn rule(allow: bool, kind: &str, major: Option<i64>, minor: Option<i64>, access: &str) -> DeviceRule {
-        DeviceRule { allow, kind: kind.into(), major, minor, access: access.into() }
+        DeviceRule {
+            allow,
+            kind: kind.into(),
+            major,
+            minor,
+            access: access.into(),
+        }
     }
 
     #[test]

@@ -30,7 +30,9 @@ impl Cgroup {
 
     /// Whether the group is frozen.
     pub fn is_frozen(&self) -> bool {
-        let Ok((directory, _, _)) = self.freezer(true) else { return false };
+        let Ok((directory, _, _)) = self.freezer(true) else {
+            return false;
+        };
         let read = |file: &str| std::fs::read_to_string(directory.join(file)).unwrap_or_default();
         if self.is_v2() {
             super::stats::keyed(&read("cgroup.events"), "frozen") == 1
@@ -43,7 +45,9 @@ impl Cgroup {
         if self.is_v2() {
             return Ok((self.directory(), "cgroup.freeze", if frozen { "1" } else { "0" }));
         }
-        let directory = self.controller("freezer").ok_or_else(|| Error::new("no freezer cgroup on this machine"))?;
+        let directory = self
+            .controller("freezer")
+            .ok_or_else(|| Error::new("no freezer cgroup on this machine"))?;
         Ok((directory, "freezer.state", if frozen { "FROZEN" } else { "THAWED" }))
     }
 }

@@ -32,7 +32,12 @@ pub struct Write {
 
 impl Write {
     fn new(controller: &'static str, file: impl Into<String>, value: impl ToString) -> Self {
-        Self { controller, file: file.into(), value: value.to_string(), optional: true }
+        Self {
+            controller,
+            file: file.into(),
+            value: value.to_string(),
+            optional: true,
+        }
     }
 }
 
@@ -73,10 +78,13 @@ impl Cgroup {
         if path.components().any(|part| part == std::path::Component::ParentDir) {
             return Err(Error::new(format!("cgroupsPath {} leads upwards", path.display())));
         }
-        Self::build(|own| match path.strip_prefix("/") {
-            Ok(absolute) => absolute.to_owned(),
-            Err(_) => own.join(&path),
-        }, "self")
+        Self::build(
+            |own| match path.strip_prefix("/") {
+                Ok(absolute) => absolute.to_owned(),
+                Err(_) => own.join(&path),
+            },
+            "self",
+        )
     }
 
     /// The group a process is in.
@@ -88,7 +96,11 @@ impl Cgroup {
     pub fn from_paths(paths: &BTreeMap<String, PathBuf>) -> Result<Self> {
         let mut cgroup = Self::build(Path::to_owned, "self")?;
         cgroup.hierarchies.retain_mut(|hierarchy| {
-            let key = if hierarchy.unified { "" } else { hierarchy.controllers[0].as_str() };
+            let key = if hierarchy.unified {
+                ""
+            } else {
+                hierarchy.controllers[0].as_str()
+            };
             match paths.get(key) {
                 Some(path) => {
                     hierarchy.directory.clone_from(path);
@@ -137,12 +149,16 @@ impl Cgroup {
                 mount_data: String::new(),
                 unified: true,
             };
-            return Ok(Self { hierarchies: vec![hierarchy] });
+            return Ok(Self {
+                hierarchies: vec![hierarchy],
+            });
         }
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         let mounts = read(Path::new("/proc/self/mountinfo"))?;
         for mount in mounts.lines().filter_map(parse_mount) {
-            let Some(first) = mount.controllers.first() else { continue };
+            let Some(first) = mount.controllers.first() else {
+                continue;
+            };
             let Some(own) = own(first) else { continue };
             if hierarchies.iter().any(|known| known.controllers == mount.controllers) {
                 continue;
@@ -151,14 +167,30 @@ impl Cgroup {
             let root = mount.root.trim_start_matches('/');
             let own = Path::new(&own);
             let own = own.strip_prefix(root).unwrap_or(own);
-            let name = mount.point.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = mount
+                .point
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             hierarchies.push(Hierarchy {
-                aliases: mount.controllers.iter().filter(|c| mount.controllers.len() > 1 && **c != name).cloned().collect(),
+                aliases: mount
+                    .controllers
+                    .iter()
+                    .filter(|c| mount.controllers.len() > 1 && **c != name)
+                    .cloned()
+                    .collect(),
                 directory: mount.point.join(place(own)),
                 mount_data: mount
                     .controllers
                     .iter()
-                    .map(|c| if c.starts_with("name=") { format!("none,{c}") } else { c.clone() })
+                    .map(|c| {
+                        if c.starts_with("name=") {
+                            format!("none,{c}")
+                        } else {
+                            c.clone()
+                        }
+                    })
                     .collect::<Vec<_>>()
                     .join(","),
                 name,
@@ -179,12 +211,17 @@ impl Cgroup {
 
     /// The v2 directory; with v1 that of the first hierarchy.
     pub fn directory(&self) -> &Path {
-        self.hierarchies.first().map_or(Path::new(V2_MOUNT), |hierarchy| &hierarchy.directory)
+        self.hierarchies
+            .first()
+            .map_or(Path::new(V2_MOUNT), |hierarchy| &hierarchy.directory)
     }
 
     /// The directory of one controller, if this machine has it.
     pub fn controller(&self, name: &str) -> Option<&Path> {
-        let found = self.hierarchies.iter().find(|h| h.unified || h.controllers.iter().any(|known| known == name));
+        let found = self
+            .hierarchies
+            .iter()
+            .find(|h| h.unified || h.controllers.iter().any(|known| known == name));
         found.map(|hierarchy| hierarchy.directory.as_path())
     }
 
@@ -226,7 +263,9 @@ impl Cgroup {
             return Ok(());
         }
         if !resources.unified.is_empty() {
-            return Err(Error::new("unified resources need cgroup v2, and this machine has cgroup v1"));
+            return Err(Error::new(
+                "unified resources need cgroup v2, and this machine has cgroup v1",
+            ));
         }
         if let Some(memory) = &resources.memory
             && let Some(directory) = self.controller("memory")
@@ -243,7 +282,10 @@ impl Cgroup {
 
     /// The processes in the group and in groups below it, in the order of their numbers.
     pub fn pids(&self) -> Result<Vec<i32>> {
-        let directory = match ["pids", "memory", "devices", "freezer", "cpu"].iter().find_map(|name| self.controller(name)) {
+        let directory = match ["pids", "memory", "devices", "freezer", "cpu"]
+            .iter()
+            .find_map(|name| self.controller(name))
+        {
             Some(directory) => directory,
             None => self.directory(),
         };
@@ -287,16 +329,30 @@ impl Cgroup {
         let mut errors = Vec::new();
         for hierarchy in &self.hierarchies {
             if let Err(error) = remove(&hierarchy.directory) {
-                errors.push(format!("{}: {}", hierarchy.directory.display(), crate::error::errno_text(&error)));
+                errors.push(format!(
+                    "{}: {}",
+                    hierarchy.directory.display(),
+                    crate::error::errno_text(&error)
+                ));
             }
         }
-        if errors.is_empty() { Ok(()) } else { Err(Error::new(format!("remove cgroup {}", errors.join(", ")))) }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::new(format!("remove cgroup {}", errors.join(", "))))
+        }
     }
 
     /// How often the kernel killed a process of this group for want of memory.
     pub fn oom_kills(&self) -> u64 {
-        let Some(directory) = self.controller("memory") else { return 0 };
-        let file = if self.is_v2() { "memory.events" } else { "memory.oom_control" };
+        let Some(directory) = self.controller("memory") else {
+            return 0;
+        };
+        let file = if self.is_v2() {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
         let text = std::fs::read_to_string(directory.join(file)).unwrap_or_default();
         stats::keyed(&text, "oom_kill")
     }
@@ -310,7 +366,9 @@ impl Cgroup {
 fn systemd_path(path: &str) -> Result<PathBuf> {
     let parts: Vec<&str> = path.split(':').collect();
     let [slice, prefix, name] = parts[..] else {
-        return Err(Error::new(format!("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {path:?} instead")));
+        return Err(Error::new(format!(
+            "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {path:?} instead"
+        )));
     };
     let slice = if slice.is_empty() { "system.slice" } else { slice };
     // a-b.slice lies in a.slice.
@@ -355,7 +413,11 @@ fn parse_mount(line: &str) -> Option<MountLine> {
         .filter(|word| !NOT_CONTROLLERS.contains(word) && !word.starts_with("release_agent="))
         .map(str::to_owned)
         .collect();
-    Some(MountLine { root, point, controllers })
+    Some(MountLine {
+        root,
+        point,
+        controllers,
+    })
 }
 
 fn make_directory(hierarchy: &Hierarchy) -> Result<()> {
@@ -399,11 +461,17 @@ fn apply_write(directory: &Path, write: &Write) -> Result<()> {
 
 fn collect_pids(directory: &Path, pids: &mut Vec<i32>) -> Result<()> {
     match std::fs::read_to_string(directory.join("cgroup.procs")) {
-        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
+        Ok(text) => pids.extend(
+            text.lines()
+                .filter_map(|line| line.parse::<i32>().ok())
+                .filter(|pid| *pid > 0),
+        ),
         Err(error) if gone(&error) => return Ok(()),
         Err(error) => return Err(error).with_context(|| format!("read processes of {}", directory.display())),
     }
-    let Ok(entries) = std::fs::read_dir(directory) else { return Ok(()) };
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Ok(());
+    };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect_pids(&entry.path(), pids)?;

@@ -90,7 +90,9 @@ struct Files<'a>(Option<&'a Path>);
 
 impl Files<'_> {
     fn text(&self, file: &str) -> String {
-        self.0.and_then(|directory| std::fs::read_to_string(directory.join(file)).ok()).unwrap_or_default()
+        self.0
+            .and_then(|directory| std::fs::read_to_string(directory.join(file)).ok())
+            .unwrap_or_default()
     }
 
     /// A number; "max" is the largest, absent is 0.
@@ -103,7 +105,11 @@ impl Files<'_> {
 }
 
 pub fn read(cgroup: &Cgroup) -> Result<Stats> {
-    if cgroup.is_v2() { Ok(v2(&Files(Some(cgroup.directory())))) } else { Ok(v1(cgroup)) }
+    if cgroup.is_v2() {
+        Ok(v2(&Files(Some(cgroup.directory()))))
+    } else {
+        Ok(v1(cgroup))
+    }
 }
 
 fn raw(text: &str) -> BTreeMap<String, u64> {
@@ -117,7 +123,13 @@ fn raw(text: &str) -> BTreeMap<String, u64> {
 
 fn v1(cgroup: &Cgroup) -> Stats {
     let files = |controller: &str| Files(cgroup.controller(controller));
-    let (cpuacct, cpu, memory, pids, blkio) = (files("cpuacct"), files("cpu"), files("memory"), files("pids"), files("blkio"));
+    let (cpuacct, cpu, memory, pids, blkio) = (
+        files("cpuacct"),
+        files("cpu"),
+        files("memory"),
+        files("pids"),
+        files("blkio"),
+    );
     let times = cpuacct.text("cpuacct.stat");
     let throttle = cpu.text("cpu.stat");
     // USER_HZ is 100 on every architecture we build for.
@@ -133,7 +145,11 @@ fn v1(cgroup: &Cgroup) -> Stats {
         cpu: CpuStats {
             usage: CpuUsage {
                 total: cpuacct.number("cpuacct.usage"),
-                percpu: cpuacct.text("cpuacct.usage_percpu").split_whitespace().filter_map(|n| n.parse().ok()).collect(),
+                percpu: cpuacct
+                    .text("cpuacct.usage_percpu")
+                    .split_whitespace()
+                    .filter_map(|n| n.parse().ok())
+                    .collect(),
                 kernel: keyed(&times, "system") * NANOSECONDS_PER_TICK,
                 user: keyed(&times, "user") * NANOSECONDS_PER_TICK,
             },
@@ -192,15 +208,27 @@ fn v2(files: &Files<'_>) -> Stats {
                 throttled_time: keyed(&cpu, "throttled_usec") * 1000,
             },
         },
-        memory: MemoryStats { cache: keyed(&stat, "file"), usage, swap, raw: raw(&stat), ..MemoryStats::default() },
+        memory: MemoryStats {
+            cache: keyed(&stat, "file"),
+            usage,
+            swap,
+            raw: raw(&stat),
+            ..MemoryStats::default()
+        },
         pids: pids_stats(files),
-        blkio: BlkioStats { io_service_bytes_recursive: bytes, io_serviced_recursive: operations },
+        blkio: BlkioStats {
+            io_service_bytes_recursive: bytes,
+            io_serviced_recursive: operations,
+        },
     }
 }
 
 fn pids_stats(files: &Files<'_>) -> PidsStats {
     let limit = files.number("pids.max");
-    PidsStats { current: files.number("pids.current"), limit: if limit == u64::MAX { 0 } else { limit } }
+    PidsStats {
+        current: files.number("pids.current"),
+        limit: if limit == u64::MAX { 0 } else { limit },
+    }
 }
 
 /// Lines `8:0 Read 4096`; the closing `Total 4096` has no device.
@@ -224,8 +252,12 @@ fn blkio_v2(text: &str) -> (Vec<BlkioEntry>, Vec<BlkioEntry>) {
     let (mut bytes, mut operations) = (Vec::new(), Vec::new());
     for line in text.lines() {
         let mut fields = line.split(' ');
-        let Some((major, minor)) = fields.next().and_then(|device| device.split_once(':')) else { continue };
-        let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else { continue };
+        let Some((major, minor)) = fields.next().and_then(|device| device.split_once(':')) else {
+            continue;
+        };
+        let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else {
+            continue;
+        };
         for (key, value) in fields.filter_map(|field| field.split_once('=')) {
             let Ok(value) = value.parse() else { continue };
             let (list, op) = match key {
@@ -235,7 +267,12 @@ fn blkio_v2(text: &str) -> (Vec<BlkioEntry>, Vec<BlkioEntry>) {
                 "wios" => (&mut operations, "Write"),
                 _ => continue,
             };
-            list.push(BlkioEntry { major, minor, op: op.to_owned(), value });
+            list.push(BlkioEntry {
+                major,
+                minor,
+                op: op.to_owned(),
+                value,
+            });
         }
     }
     (bytes, operations)

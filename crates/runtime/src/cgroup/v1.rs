@@ -22,14 +22,42 @@ pub fn plan(resources: &Resources) -> Result<Vec<Write>> {
                 writes.push(Write::new(controller, file, value));
             }
         };
-        push("cpuset", "cpuset.cpus", (!cpu.cpus.is_empty()).then(|| cpu.cpus.clone()));
-        push("cpuset", "cpuset.mems", (!cpu.mems.is_empty()).then(|| cpu.mems.clone()));
-        push("cpu", "cpu.shares", cpu.shares.filter(|v| *v != 0).map(|v| v.to_string()));
-        push("cpu", "cpu.cfs_period_us", cpu.period.filter(|v| *v != 0).map(|v| v.to_string()));
-        push("cpu", "cpu.cfs_quota_us", cpu.quota.filter(|v| *v != 0).map(|v| v.to_string()));
+        push(
+            "cpuset",
+            "cpuset.cpus",
+            (!cpu.cpus.is_empty()).then(|| cpu.cpus.clone()),
+        );
+        push(
+            "cpuset",
+            "cpuset.mems",
+            (!cpu.mems.is_empty()).then(|| cpu.mems.clone()),
+        );
+        push(
+            "cpu",
+            "cpu.shares",
+            cpu.shares.filter(|v| *v != 0).map(|v| v.to_string()),
+        );
+        push(
+            "cpu",
+            "cpu.cfs_period_us",
+            cpu.period.filter(|v| *v != 0).map(|v| v.to_string()),
+        );
+        push(
+            "cpu",
+            "cpu.cfs_quota_us",
+            cpu.quota.filter(|v| *v != 0).map(|v| v.to_string()),
+        );
         push("cpu", "cpu.cfs_burst_us", cpu.burst.map(|v| v.to_string()));
-        push("cpu", "cpu.rt_period_us", cpu.realtime_period.filter(|v| *v != 0).map(|v| v.to_string()));
-        push("cpu", "cpu.rt_runtime_us", cpu.realtime_runtime.filter(|v| *v != 0).map(|v| v.to_string()));
+        push(
+            "cpu",
+            "cpu.rt_period_us",
+            cpu.realtime_period.filter(|v| *v != 0).map(|v| v.to_string()),
+        );
+        push(
+            "cpu",
+            "cpu.rt_runtime_us",
+            cpu.realtime_runtime.filter(|v| *v != 0).map(|v| v.to_string()),
+        );
         push("cpu", "cpu.idle", cpu.idle.map(|v| v.to_string()));
     }
     if let Some(memory) = &resources.memory {
@@ -45,7 +73,11 @@ pub fn plan(resources: &Resources) -> Result<Vec<Write>> {
         match memory.swappiness {
             None | Some(u64::MAX) => {}
             Some(swappiness @ 0..=100) => writes.push(Write::new("memory", "memory.swappiness", swappiness)),
-            Some(other) => return Err(Error::new(format!("invalid memory swappiness value: {other} (valid range is 0-100)"))),
+            Some(other) => {
+                return Err(Error::new(format!(
+                    "invalid memory swappiness value: {other} (valid range is 0-100)"
+                )));
+            }
         }
     }
     if let Some(pids) = &resources.pids {
@@ -65,7 +97,11 @@ pub fn plan(resources: &Resources) -> Result<Vec<Write>> {
         }
         for device in &block.weight_device {
             if let Some(weight) = device.weight {
-                writes.push(Write::new("blkio", "blkio.weight_device", format!("{}:{} {weight}", device.major, device.minor)));
+                writes.push(Write::new(
+                    "blkio",
+                    "blkio.weight_device",
+                    format!("{}:{} {weight}", device.major, device.minor),
+                ));
             }
         }
         for (file, devices) in [
@@ -75,19 +111,31 @@ pub fn plan(resources: &Resources) -> Result<Vec<Write>> {
             ("blkio.throttle.write_iops_device", &block.throttle_write_iops_device),
         ] {
             for device in devices {
-                writes.push(Write::new("blkio", file, format!("{}:{} {}", device.major, device.minor, device.rate)));
+                writes.push(Write::new(
+                    "blkio",
+                    file,
+                    format!("{}:{} {}", device.major, device.minor, device.rate),
+                ));
             }
         }
     }
     for huge in &resources.hugepage_limits {
-        writes.push(Write::new("hugetlb", format!("hugetlb.{}.limit_in_bytes", huge.page_size), huge.limit));
+        writes.push(Write::new(
+            "hugetlb",
+            format!("hugetlb.{}.limit_in_bytes", huge.page_size),
+            huge.limit,
+        ));
     }
     if let Some(network) = &resources.network {
         if let Some(class) = network.class_id {
             writes.push(Write::new("net_cls", "net_cls.classid", class));
         }
         for priority in &network.priorities {
-            writes.push(Write::new("net_prio", "net_prio.ifpriomap", format!("{} {}", priority.name, priority.priority)));
+            writes.push(Write::new(
+                "net_prio",
+                "net_prio.ifpriomap",
+                format!("{} {}", priority.name, priority.priority),
+            ));
         }
     }
     Ok(writes)
@@ -148,7 +196,12 @@ fn write_limit(directory: &Path, limit: i64) -> Result<()> {
     let file = directory.join("memory.limit_in_bytes");
     match std::fs::write(&file, limit.to_string()) {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-            let value = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap_or_default().trim().to_owned();
+            let value = |name: &str| {
+                std::fs::read_to_string(directory.join(name))
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned()
+            };
             Err(Error::new(format!(
                 "unable to set memory limit to {limit} (current usage: {}, peak usage: {})",
                 value("memory.usage_in_bytes"),
@@ -181,19 +234,38 @@ mod tests {
     use super::*;
 
     fn rule(allow: bool, kind: &str, major: Option<i64>, minor: Option<i64>) -> DeviceRule {
-        DeviceRule { allow, kind: kind.into(), major, minor, access: "rwm".into() }
+        DeviceRule {
+            allow,
+            kind: kind.into(),
+            major,
+            minor,
+            access: "rwm".into(),
+        }
     }
 
     #[test]
     fn limits() {
         let resources = Resources {
-            cpu: Some(Cpu { quota: Some(50_000), period: Some(100_000), cpus: "0".into(), ..Cpu::default() }),
+            cpu: Some(Cpu {
+                quota: Some(50_000),
+                period: Some(100_000),
+                cpus: "0".into(),
+                ..Cpu::default()
+            }),
             pids: Some(Pids { limit: -1 }),
             ..Resources::default()
         };
         let writes = plan(&resources).unwrap();
         let text: Vec<_> = writes.iter().map(|w| format!("{}={}", w.file, w.value)).collect();
-        assert_eq!(text, ["cpuset.cpus=0", "cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000", "pids.max=max"]);
+        assert_eq!(
+            text,
+            [
+                "cpuset.cpus=0",
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=50000",
+                "pids.max=max"
+            ]
+        );
     }
 
     #[test]

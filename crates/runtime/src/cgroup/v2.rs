@@ -67,7 +67,10 @@ pub fn plan(resources: &Resources) -> Result<Vec<Write>> {
             ("wiops", &block.throttle_write_iops_device),
         ] {
             for device in devices {
-                push("io.max".into(), format!("{}:{} {key}={}", device.major, device.minor, device.rate));
+                push(
+                    "io.max".into(),
+                    format!("{}:{} {key}={}", device.major, device.minor, device.rate),
+                );
             }
         }
     }
@@ -76,11 +79,16 @@ pub fn plan(resources: &Resources) -> Result<Vec<Write>> {
     }
     for (file, value) in &resources.unified {
         if file.contains('/') || file.is_empty() {
-            return Err(Error::new(format!("unified resource {file:?} must be a file name (no slashes)")));
+            return Err(Error::new(format!(
+                "unified resource {file:?} must be a file name (no slashes)"
+            )));
         }
         push(file.clone(), value.clone());
     }
-    for write in writes.iter_mut().filter(|write| resources.unified.contains_key(&write.file)) {
+    for write in writes
+        .iter_mut()
+        .filter(|write| resources.unified.contains_key(&write.file))
+    {
         write.optional = false;
     }
     Ok(writes)
@@ -89,7 +97,11 @@ pub fn plan(resources: &Resources) -> Result<Vec<Write>> {
 /// Makes the controllers of every group above available to the one below. What cannot be enabled shows later,
 /// when a limit's file is missing.
 pub fn enable_controllers(top: &Path, directory: &Path) {
-    let above: Vec<_> = directory.ancestors().skip(1).take_while(|path| path.starts_with(top)).collect();
+    let above: Vec<_> = directory
+        .ancestors()
+        .skip(1)
+        .take_while(|path| path.starts_with(top))
+        .collect();
     for path in above.into_iter().rev() {
         let _ = std::fs::create_dir(path);
         let available = std::fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
@@ -145,7 +157,11 @@ mod tests {
         assert_eq!(cpu_weight(262_144), 10_000);
         assert_eq!(io_weight(10), 1);
         assert_eq!(io_weight(1000), 10_000);
-        let memory = |limit, swap| Memory { limit: Some(limit), swap: Some(swap), ..Memory::default() };
+        let memory = |limit, swap| Memory {
+            limit: Some(limit),
+            swap: Some(swap),
+            ..Memory::default()
+        };
         assert_eq!(swap(&memory(100, 300)).unwrap().unwrap(), "200");
         assert_eq!(swap(&memory(100, -1)).unwrap().unwrap(), "max");
         assert!(swap(&memory(100, 50)).is_err());
@@ -154,12 +170,23 @@ mod tests {
     #[test]
     fn plans() {
         let mut resources = Resources {
-            cpu: Some(Cpu { quota: Some(-1), period: Some(50_000), ..Cpu::default() }),
-            memory: Some(Memory { limit: Some(1 << 20), ..Memory::default() }),
+            cpu: Some(Cpu {
+                quota: Some(-1),
+                period: Some(50_000),
+                ..Cpu::default()
+            }),
+            memory: Some(Memory {
+                limit: Some(1 << 20),
+                ..Memory::default()
+            }),
             ..Resources::default()
         };
         resources.unified.insert("memory.high".into(), "5".into());
-        let text: Vec<_> = plan(&resources).unwrap().iter().map(|w| format!("{}={}", w.file, w.value)).collect();
+        let text: Vec<_> = plan(&resources)
+            .unwrap()
+            .iter()
+            .map(|w| format!("{}={}", w.file, w.value))
+            .collect();
         assert_eq!(text, ["cpu.max=max 50000", "memory.max=1048576", "memory.high=5"]);
         resources.unified.insert("../x".into(), "5".into());
         assert!(plan(&resources).is_err());

@@ -56,7 +56,10 @@ impl Args {
 
     /// All values given for an option.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.values.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value.as_str())
+        self.values
+            .iter()
+            .filter(move |(known, _)| *known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A switch.

@@ -40,20 +40,34 @@ pub fn exec(globals: &Globals, args: &Args) -> Result<i32> {
         None => from_options(&container, args)?,
     };
     let options = ExecOptions {
-        console_socket: args.value("console-socket").filter(|path| !path.is_empty()).map(PathBuf::from),
-        pid_file: args.value("pid-file").filter(|path| !path.is_empty()).map(PathBuf::from),
+        console_socket: args
+            .value("console-socket")
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
+        pid_file: args
+            .value("pid-file")
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
         preserve_fds: args.number("preserve-fds")?.unwrap_or(0),
         ignore_paused: args.is_set("ignore-paused"),
     };
     if args.is_set("detach") {
         if process.terminal && options.console_socket.is_none() {
-            return Err(Error::new("cannot allocate tty if runc will detach without setting console socket"));
+            return Err(Error::new(
+                "cannot allocate tty if runc will detach without setting console socket",
+            ));
         }
         container.exec(&process, &options)?;
         return Ok(0);
     }
     super::run::foreground(&process, options.console_socket.clone(), |console_socket| {
-        container.exec(&process, &ExecOptions { console_socket, ..options })
+        container.exec(
+            &process,
+            &ExecOptions {
+                console_socket,
+                ..options
+            },
+        )
     })
 }
 
@@ -79,19 +93,29 @@ fn from_options(container: &Container, args: &Args) -> Result<Process> {
     let added: Vec<String> = args.all("cap").map(str::to_owned).collect();
     if !added.is_empty() {
         let capabilities = process.capabilities.get_or_insert_default();
-        for set in [&mut capabilities.bounding, &mut capabilities.effective, &mut capabilities.permitted] {
+        for set in [
+            &mut capabilities.bounding,
+            &mut capabilities.effective,
+            &mut capabilities.permitted,
+        ] {
             set.extend(added.iter().cloned());
         }
     }
     if let Some(user) = args.value("user") {
         let (uid, gid) = user.split_once(':').map_or((user, None), |(uid, gid)| (uid, Some(gid)));
-        process.user.uid = uid.parse().map_err(|_| Error::new(format!("parsing {uid} as int for uid failed: invalid syntax")))?;
+        process.user.uid = uid
+            .parse()
+            .map_err(|_| Error::new(format!("parsing {uid} as int for uid failed: invalid syntax")))?;
         if let Some(gid) = gid {
-            process.user.gid = gid.parse().map_err(|_| Error::new(format!("parsing {gid} as int for gid failed: invalid syntax")))?;
+            process.user.gid = gid
+                .parse()
+                .map_err(|_| Error::new(format!("parsing {gid} as int for gid failed: invalid syntax")))?;
         }
     }
     for gid in args.all("additional-gids") {
-        let gid = gid.parse().map_err(|_| Error::new(format!("parsing {gid} as int for gid failed: invalid syntax")))?;
+        let gid = gid
+            .parse()
+            .map_err(|_| Error::new(format!("parsing {gid} as int for gid failed: invalid syntax")))?;
         process.user.additional_gids.push(gid);
     }
     Ok(process)

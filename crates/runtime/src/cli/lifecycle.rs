@@ -21,8 +21,14 @@ pub const CREATE_OPTIONS: &[Option_] = &[
 pub fn create_options(globals: &Globals, args: &Args) -> Result<(PathBuf, CreateOptions)> {
     let bundle = args.value("bundle").unwrap_or(".").into();
     let options = CreateOptions {
-        console_socket: args.value("console-socket").filter(|path| !path.is_empty()).map(PathBuf::from),
-        pid_file: args.value("pid-file").filter(|path| !path.is_empty()).map(PathBuf::from),
+        console_socket: args
+            .value("console-socket")
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
+        pid_file: args
+            .value("pid-file")
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
         no_pivot: args.is_set("no-pivot"),
         preserve_fds: args.number("preserve-fds")?.unwrap_or(0),
         systemd_cgroup: globals.systemd_cgroup,

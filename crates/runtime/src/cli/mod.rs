@@ -23,8 +23,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 struct Globals {
     root: PathBuf,
     systemd_cgroup: bool,
-
-
 }
 
 /// A command: its options, and what it does. The number is the exit code.
@@ -37,26 +35,96 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
-    Command { name: "create", options: lifecycle::CREATE_OPTIONS, enters: true, run: lifecycle::create },
-    Command { name: "start", options: &[], enters: false, run: lifecycle::start },
-    Command { name: "run", options: run::OPTIONS, enters: true, run: run::run },
-    Command { name: "state", options: &[], enters: false, run: observe::state },
-    Command { name: "kill", options: &[(&["all", "a"], false)], enters: false, run: lifecycle::kill },
-    Command { name: "delete", options: &[(&["force", "f"], false)], enters: false, run: lifecycle::delete },
-    Command { name: "exec", options: exec::OPTIONS, enters: true, run: exec::exec },
-    Command { name: "ps", options: &[(&["format", "f"], true)], enters: false, run: observe::ps },
-    Command { name: "pause", options: &[], enters: false, run: lifecycle::pause },
-    Command { name: "resume", options: &[], enters: false, run: lifecycle::resume },
-    Command { name: "update", options: update::OPTIONS, enters: false, run: update::update },
+    Command {
+        name: "create",
+        options: lifecycle::CREATE_OPTIONS,
+        enters: true,
+        run: lifecycle::create,
+    },
+    Command {
+        name: "start",
+        options: &[],
+        enters: false,
+        run: lifecycle::start,
+    },
+    Command {
+        name: "run",
+        options: run::OPTIONS,
+        enters: true,
+        run: run::run,
+    },
+    Command {
+        name: "state",
+        options: &[],
+        enters: false,
+        run: observe::state,
+    },
+    Command {
+        name: "kill",
+        options: &[(&["all", "a"], false)],
+        enters: false,
+        run: lifecycle::kill,
+    },
+    Command {
+        name: "delete",
+        options: &[(&["force", "f"], false)],
+        enters: false,
+        run: lifecycle::delete,
+    },
+    Command {
+        name: "exec",
+        options: exec::OPTIONS,
+        enters: true,
+        run: exec::exec,
+    },
+    Command {
+        name: "ps",
+        options: &[(&["format", "f"], true)],
+        enters: false,
+        run: observe::ps,
+    },
+    Command {
+        name: "pause",
+        options: &[],
+        enters: false,
+        run: lifecycle::pause,
+    },
+    Command {
+        name: "resume",
+        options: &[],
+        enters: false,
+        run: lifecycle::resume,
+    },
+    Command {
+        name: "update",
+        options: update::OPTIONS,
+        enters: false,
+        run: update::update,
+    },
     Command {
         name: "events",
         options: &[(&["stats"], false), (&["interval"], true)],
         enters: false,
         run: observe::events,
     },
-    Command { name: "list", options: &[(&["format", "f"], true), (&["quiet", "q"], false)], enters: false, run: observe::list },
-    Command { name: "spec", options: &[(&["bundle", "b"], true), (&["rootless"], false)], enters: false, run: spec::spec },
-    Command { name: "features", options: &[], enters: false, run: observe::features },
+    Command {
+        name: "list",
+        options: &[(&["format", "f"], true), (&["quiet", "q"], false)],
+        enters: false,
+        run: observe::list,
+    },
+    Command {
+        name: "spec",
+        options: &[(&["bundle", "b"], true), (&["rootless"], false)],
+        enters: false,
+        run: spec::spec,
+    },
+    Command {
+        name: "features",
+        options: &[],
+        enters: false,
+        run: observe::features,
+    },
 ];
 
 const GLOBAL_OPTIONS: &[Option_] = &[
@@ -79,7 +147,10 @@ struct Log {
 
 /// The runtime. `args` is the whole command line, the program's name first.
 pub fn main_runc(args: Vec<OsString>) -> i32 {
-    let mut log = Log { path: None, json: false };
+    let mut log = Log {
+        path: None,
+        json: false,
+    };
     match dispatch(args, &mut log) {
         Ok(code) => code,
         Err(Failed { error, code }) => {
@@ -106,7 +177,11 @@ fn dispatch(line: Vec<OsString>, log: &mut Log) -> Result<i32, Failed> {
     if threads != 1 {
         return Err(Error::new(format!("the runtime runs in a process with {threads} threads")).into());
     }
-    let words: Vec<String> = line.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = line
+        .iter()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let globals = Args::parse(&words, GLOBAL_OPTIONS)?;
     log.path = globals.value("log").filter(|path| !path.is_empty()).map(PathBuf::from);
     log.json = match globals.value("log-format") {
@@ -136,18 +211,22 @@ fn dispatch(line: Vec<OsString>, log: &mut Log) -> Result<i32, Failed> {
     let globals = Globals {
         root: globals.value("root").unwrap_or(DEFAULT_ROOT).into(),
         systemd_cgroup: globals.is_set("systemd-cgroup"),
-
     };
     (command.run)(&globals, &args).map_err(|error| match name.as_str() {
         "create" => error.within("runc create failed").into(),
         "run" => error.within("runc run failed").into(),
-        "exec" => Failed { error: error.within("exec failed"), code: 255 },
+        "exec" => Failed {
+            error: error.within("exec failed"),
+            code: 255,
+        },
         _ => error.into(),
     })
 }
 
 fn print_help() {
-    println!("NAME:\n   runc - Open Container Initiative runtime\n\nUSAGE:\n   runc [global options] command [command options] [arguments...]\n\nCOMMANDS:");
+    println!(
+        "NAME:\n   runc - Open Container Initiative runtime\n\nUSAGE:\n   runc [global options] command [command options] [arguments...]\n\nCOMMANDS:"
+    );
     for command in COMMANDS {
         println!("   {}", command.name);
     }
@@ -194,7 +273,11 @@ fn expect_args(args: &Args, command: &str, minimum: usize, maximum: Option<usize
         return Err(Error::new(format!("{command:?} requires a minimum of {minimum} argument")).within("runc"));
     }
     if maximum.is_some_and(|maximum| count > maximum) {
-        return Err(Error::new(format!("{command:?} requires a maximum of {} argument", maximum.unwrap_or(0))).within("runc"));
+        return Err(Error::new(format!(
+            "{command:?} requires a maximum of {} argument",
+            maximum.unwrap_or(0)
+        ))
+        .within("runc"));
     }
     Ok(())
 }

@@ -33,7 +33,11 @@ impl Shown {
         Self {
             oci_version: state.oci_version.clone(),
             id: state.id.clone(),
-            pid: if status == Status::Stopped { 0 } else { state.init_process_pid },
+            pid: if status == Status::Stopped {
+                0
+            } else {
+                state.init_process_pid
+            },
             status: status.as_str(),
             bundle: state.bundle.display().to_string(),
             rootfs: state.rootfs.display().to_string(),
@@ -45,14 +49,21 @@ impl Shown {
 }
 
 fn print_json(value: &impl Serialize, pretty: bool) -> Result<()> {
-    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    let text = if pretty {
+        serde_json::to_string_pretty(value)
+    } else {
+        serde_json::to_string(value)
+    };
     print(&text.context("encode output")?)
 }
 
 fn print(text: &str) -> Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout();
-    out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).context("write output")
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+        .context("write output")
 }
 
 pub fn state(globals: &Globals, args: &Args) -> Result<i32> {
@@ -64,7 +75,10 @@ pub fn state(globals: &Globals, args: &Args) -> Result<i32> {
 pub fn list(globals: &Globals, args: &Args) -> Result<i32> {
     let all: Vec<Shown> = Container::list(&globals.root)
         .iter()
-        .map(|container| Shown { owner: "root", ..Shown::new(container) })
+        .map(|container| Shown {
+            owner: "root",
+            ..Shown::new(container)
+        })
         .collect();
     if args.is_set("quiet") {
         for one in &all {
@@ -77,7 +91,14 @@ pub fn list(globals: &Globals, args: &Args) -> Result<i32> {
         "table" => {
             let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
             rows.extend(all.into_iter().map(|one| {
-                [one.id, one.pid.to_string(), one.status.to_owned(), one.bundle, one.created, one.owner.to_owned()]
+                [
+                    one.id,
+                    one.pid.to_string(),
+                    one.status.to_owned(),
+                    one.bundle,
+                    one.created,
+                    one.owner.to_owned(),
+                ]
             }));
             // As Go's tabwriter with a minimum of 12 and a padding of 3.
             let mut widths = [0; 6];
@@ -88,7 +109,11 @@ pub fn list(globals: &Globals, args: &Args) -> Result<i32> {
             }
             for row in &rows {
                 let (last, front) = (&row[5], &row[..5]);
-                let line: String = front.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+                let line: String = front
+                    .iter()
+                    .zip(widths)
+                    .map(|(cell, width)| format!("{cell:width$}"))
+                    .collect();
                 print(&(line + last))?;
             }
         }
@@ -103,8 +128,15 @@ pub fn ps(globals: &Globals, args: &Args) -> Result<i32> {
     match args.value("format").unwrap_or("table") {
         "json" => print_json(&pids, false)?,
         "table" => {
-            let ps_args = if args.rest.len() > 1 { args.rest[1..].to_vec() } else { vec!["-ef".to_owned()] };
-            let output = std::process::Command::new("ps").args(&ps_args).output().context("run ps")?;
+            let ps_args = if args.rest.len() > 1 {
+                args.rest[1..].to_vec()
+            } else {
+                vec!["-ef".to_owned()]
+            };
+            let output = std::process::Command::new("ps")
+                .args(&ps_args)
+                .output()
+                .context("run ps")?;
             if !output.status.success() {
                 return Err(Error::new(String::from_utf8_lossy(&output.stderr).trim().to_owned()).within("ps"));
             }
@@ -117,7 +149,10 @@ pub fn ps(globals: &Globals, args: &Args) -> Result<i32> {
                 .ok_or_else(|| Error::new("couldn't find PID field in ps output"))?;
             print(title)?;
             for line in lines {
-                let pid = line.split_whitespace().nth(column).and_then(|field| field.parse::<i32>().ok());
+                let pid = line
+                    .split_whitespace()
+                    .nth(column)
+                    .and_then(|field| field.parse::<i32>().ok());
                 if pid.is_some_and(|pid| pids.contains(&pid)) {
                     print(line)?;
                 }
@@ -136,7 +171,10 @@ pub fn events(globals: &Globals, args: &Args) -> Result<i32> {
         Some(text) => seconds(text)?,
     };
     if container.status() == Status::Stopped {
-        return Err(Error::new(format!("container with id {} is not running", container.state.id)));
+        return Err(Error::new(format!(
+            "container with id {} is not running",
+            container.state.id
+        )));
     }
     let cgroup = container.cgroup()?;
     let id = &container.state.id;
@@ -161,7 +199,9 @@ pub fn events(globals: &Globals, args: &Args) -> Result<i32> {
 /// `5s`, `500ms`, `1m`.
 fn seconds(text: &str) -> Result<Duration> {
     let invalid = || Error::new(format!("invalid duration {text:?}"));
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(invalid)?;
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .ok_or_else(invalid)?;
     let number: f64 = text[..end].parse().map_err(|_| invalid())?;
     let scale = match &text[end..] {
         "ms" => 0.001,

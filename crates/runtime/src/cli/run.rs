@@ -47,7 +47,10 @@ pub fn run(globals: &Globals, args: &Args) -> Result<i32> {
         .unwrap_or_default();
     let mut created = None;
     let code = foreground(&process, options.console_socket.clone(), |console_socket| {
-        let options = CreateOptions { console_socket, ..options };
+        let options = CreateOptions {
+            console_socket,
+            ..options
+        };
         let container = Container::create(&globals.root, id, Path::new(&bundle), &options)?;
         let container = created.insert(container);
         container.start()?;
@@ -68,7 +71,9 @@ pub fn foreground(
     console_socket: Option<PathBuf>,
     start: impl FnOnce(Option<PathBuf>) -> Result<i32>,
 ) -> Result<i32> {
-    let signals: Vec<i32> = (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGURG].contains(s)).collect();
+    let signals: Vec<i32> = (1..=64)
+        .filter(|s| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGURG].contains(s))
+        .collect();
     let signals = SignalFd::new(&signals).context("read signals")?;
     let mut terminal = None;
     let (pid, master) = if process.terminal && console_socket.is_none() {
@@ -97,7 +102,10 @@ impl ConsoleSocket {
     fn new() -> Result<(UnixListener, Self)> {
         use std::os::unix::fs::DirBuilderExt;
         let directory = std::env::temp_dir().join(format!("balena-console-{}", std::process::id()));
-        std::fs::DirBuilder::new().mode(0o700).create(&directory).with_context(|| format!("create {}", directory.display()))?;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&directory)
+            .with_context(|| format!("create {}", directory.display()))?;
         let path = directory.join("console.sock");
         let own = Self { directory, path };
         let listener = UnixListener::bind(&own.path).with_context(|| format!("listen on {}", own.path.display()))?;
@@ -168,7 +176,9 @@ fn relay(pid: i32, signals: &SignalFd, master: Option<OwnedFd>) -> Result<i32> {
             match master_file.read(&mut buffer) {
                 Ok(length) if length > 0 => {
                     let mut out = std::io::stdout();
-                    out.write_all(&buffer[..length]).and_then(|()| out.flush()).context("write terminal output")?;
+                    out.write_all(&buffer[..length])
+                        .and_then(|()| out.flush())
+                        .context("write terminal output")?;
                 }
                 // EIO: the other side is closed.
                 _ => {

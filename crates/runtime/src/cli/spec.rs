@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use oci::runtime::{
-    Capabilities, DeviceRule, Linux, Mount, Namespace, NamespaceKind, OCI_VERSION, Process, Resources, Rlimit, Root, Spec,
+    Capabilities, DeviceRule, Linux, Mount, Namespace, NamespaceKind, OCI_VERSION, Process, Resources, Rlimit, Root,
+    Spec,
 };
 
 use super::Globals;
@@ -28,13 +29,21 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn mount(destination: &str, kind: &str, source: &str, options: &str) -> Mount {
-    Mount { destination: destination.into(), kind: kind.into(), source: source.into(), options: words(options) }
+    Mount {
+        destination: destination.into(),
+        kind: kind.into(),
+        source: source.into(),
+        options: words(options),
+    }
 }
 
 /// A shell in `rootfs`, as `runc spec` would have it.
 pub fn example() -> Spec {
     let capabilities = words("CAP_AUDIT_WRITE CAP_KILL CAP_NET_BIND_SERVICE");
-    let own = |kind| Namespace { kind, path: String::new() };
+    let own = |kind| Namespace {
+        kind,
+        path: String::new(),
+    };
     Spec {
         oci_version: OCI_VERSION.into(),
         process: Some(Process {
@@ -48,16 +57,28 @@ pub fn example() -> Spec {
                 permitted: capabilities,
                 ..Capabilities::default()
             }),
-            rlimits: vec![Rlimit { kind: "RLIMIT_NOFILE".into(), hard: 1024, soft: 1024 }],
+            rlimits: vec![Rlimit {
+                kind: "RLIMIT_NOFILE".into(),
+                hard: 1024,
+                soft: 1024,
+            }],
             no_new_privileges: true,
             ..Process::default()
         }),
-        root: Some(Root { path: "rootfs".into(), readonly: true }),
+        root: Some(Root {
+            path: "rootfs".into(),
+            readonly: true,
+        }),
         hostname: "runc".into(),
         mounts: vec![
             mount("/proc", "proc", "proc", ""),
             mount("/dev", "tmpfs", "tmpfs", "nosuid strictatime mode=755 size=65536k"),
-            mount("/dev/pts", "devpts", "devpts", "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5"),
+            mount(
+                "/dev/pts",
+                "devpts",
+                "devpts",
+                "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5",
+            ),
             mount("/dev/shm", "tmpfs", "shm", "nosuid noexec nodev mode=1777 size=65536k"),
             mount("/dev/mqueue", "mqueue", "mqueue", "nosuid noexec nodev"),
             mount("/sys", "sysfs", "sysfs", "nosuid noexec nodev ro"),
@@ -75,7 +96,11 @@ pub fn example() -> Spec {
             .map(own)
             .to_vec(),
             resources: Some(Resources {
-                devices: vec![DeviceRule { allow: false, access: "rwm".into(), ..DeviceRule::default() }],
+                devices: vec![DeviceRule {
+                    allow: false,
+                    access: "rwm".into(),
+                    ..DeviceRule::default()
+                }],
                 ..Resources::default()
             }),
             masked_paths: words(

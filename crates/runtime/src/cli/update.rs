@@ -34,7 +34,10 @@ pub fn update(globals: &Globals, args: &Args) -> Result<i32> {
     let mut resources = match args.value("resources") {
         Some("-") => {
             let mut text = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut text).context("read resources from stdin")?;
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut text)
+                .context("read resources from stdin")?;
             Resources::from_slice(&text).context("parse resources")?
         }
         Some(path) => {
@@ -73,7 +76,10 @@ fn from_options(args: &Args) -> Result<Resources> {
         cpu: Some(cpu),
         memory: Some(memory),
         pids: args.number("pids-limit")?.map(|limit| Pids { limit }),
-        block_io: args.number("blkio-weight")?.map(|weight| BlockIo { weight: Some(weight), ..BlockIo::default() }),
+        block_io: args.number("blkio-weight")?.map(|weight| BlockIo {
+            weight: Some(weight),
+            ..BlockIo::default()
+        }),
         ..Resources::default()
     })
 }
@@ -106,7 +112,13 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, size) in [("1", 1), ("64m", 64 << 20), ("1GiB", 1 << 30), ("-1", -1), ("2kb", 2048)] {
+        for (text, size) in [
+            ("1", 1),
+            ("64m", 64 << 20),
+            ("1GiB", 1 << 30),
+            ("-1", -1),
+            ("2kb", 2048),
+        ] {
             assert_eq!(bytes(text).unwrap(), size, "{text}");
         }
         for bad in ["", "x", "-5", "1x"] {

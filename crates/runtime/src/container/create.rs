@@ -32,10 +32,12 @@ impl Container {
         let bundle = std::fs::canonicalize(bundle).with_context(|| format!("open bundle {}", bundle.display()))?;
         let config = bundle.join("config.json");
         let text = std::fs::read(&config).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::new("JSON specification file config.json not found")
-            }
-            _ => Error::new(format!("read {}: {}", config.display(), crate::error::errno_text(&error))),
+            std::io::ErrorKind::NotFound => Error::new("JSON specification file config.json not found"),
+            _ => Error::new(format!(
+                "read {}: {}",
+                config.display(),
+                crate::error::errno_text(&error)
+            )),
         })?;
         let spec = Spec::from_slice(&text).with_context(|| format!("parse {}", config.display()))?;
         let rootfs = validate(&spec, &bundle, options)?;
@@ -56,7 +58,11 @@ impl Container {
             let mut container = Self {
                 directory: directory.clone(),
                 state: State {
-                    oci_version: if spec.oci_version.is_empty() { OCI_VERSION.to_owned() } else { spec.oci_version.clone() },
+                    oci_version: if spec.oci_version.is_empty() {
+                        OCI_VERSION.to_owned()
+                    } else {
+                        spec.oci_version.clone()
+                    },
                     id: id.to_owned(),
                     init_process_pid: 0,
                     init_process_start: 0,
@@ -97,12 +103,31 @@ impl Container {
     fn launch(&mut self, spec: &Spec, cgroup: &Cgroup, options: &CreateOptions) -> Result<()> {
         let starting = "unable to start container process";
         let linux = spec.linux.clone().unwrap_or_default();
-        let filter = linux.seccomp.as_ref().filter(|s| !s.default_action.is_empty()).map(seccomp::compile).transpose()?;
+        let filter = linux
+            .seccomp
+            .as_ref()
+            .filter(|s| !s.default_action.is_empty())
+            .map(seccomp::compile)
+            .transpose()?;
         let steps = rootfs::plan(spec)?;
-        let console = options.console_socket.as_deref().map(crate::console::connect).transpose()?;
+        let console = options
+            .console_socket
+            .as_deref()
+            .map(crate::console::connect)
+            .transpose()?;
         let fifo_path = self.fifo();
-        rustix::fs::mknodat(CWD, &fifo_path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o622), 0).context("make exec fifo")?;
-        let fifo = rustix::fs::open(&fifo_path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context("open exec fifo")?;
+        rustix::fs::mknodat(
+            CWD,
+            &fifo_path,
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o622),
+            0,
+        )
+        .context("make exec fifo")?;
+        // The umask took from it; root of a user namespace is "other" here.
+        rustix::fs::chmod(&fifo_path, Mode::from_raw_mode(0o622)).context("chmod exec fifo")?;
+        let fifo =
+            rustix::fs::open(&fifo_path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context("open exec fifo")?;
 
         let (mut joins, mut own_joins, mut flags) = (Vec::new(), Vec::new(), 0);
         for namespace in &linux.namespaces {
@@ -145,7 +170,9 @@ impl Container {
         };
         drop(theirs);
         hook_state.pid = pid;
-        let result = self.supervise(spec, cgroup, pid, &mut ours, &hook_state).map_err(|error| error.within(starting));
+        let result = self
+            .supervise(spec, cgroup, pid, &mut ours, &hook_state)
+            .map_err(|error| error.within(starting));
         if result.is_err() {
             let _ = sys::signal::send(pid, libc::SIGKILL);
             if let Some(pid) = rustix::process::Pid::from_raw(pid) {
@@ -156,19 +183,32 @@ impl Container {
     }
 
     /// The parent's half of the conversation.
-    fn supervise(&mut self, spec: &Spec, cgroup: &Cgroup, pid: i32, channel: &mut Channel, hook_state: &hooks::State) -> Result<()> {
+    fn supervise(
+        &mut self,
+        spec: &Spec,
+        cgroup: &Cgroup,
+        pid: i32,
+        channel: &mut Channel,
+        hook_state: &hooks::State,
+    ) -> Result<()> {
         let linux = spec.linux.clone().unwrap_or_default();
         // Before it runs anything: all it uses is counted, and its cgroup namespace starts there.
         cgroup.add(pid).context("unable to apply cgroup configuration")?;
         if let Some(resources) = &linux.resources {
-            cgroup.apply(resources).context("error setting cgroup config for procHooks process")?;
+            cgroup
+                .apply(resources)
+                .context("error setting cgroup config for procHooks process")?;
         }
         launch::write_mappings(pid, &linux.uid_mappings, &linux.gid_mappings)?;
         let process = spec.process.clone().unwrap_or_default();
         for limit in &process.rlimits {
             // By us: in its user namespace it may not raise them.
-            sys::process::set_rlimit(pid, &limit.kind, limit.soft, limit.hard)
-                .with_context(|| format!("error setting rlimits for ready process: error setting rlimit {}", limit.kind))?;
+            sys::process::set_rlimit(pid, &limit.kind, limit.soft, limit.hard).with_context(|| {
+                format!(
+                    "error setting rlimits for ready process: error setting rlimit {}",
+                    limit.kind
+                )
+            })?;
         }
         if let Some(score) = process.oom_score_adj {
             launch::set_oom_score(pid, score)?;
@@ -207,7 +247,9 @@ impl Container {
 /// Writes a pid file so that nobody ever reads half of it.
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let doing = || format!("write pid file {}", path.display());
-    let name = path.file_name().ok_or_else(|| Error::new("no file name").within(doing()))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::new("no file name").within(doing()))?;
     let temporary = path.with_file_name(format!(".{}", name.to_string_lossy()));
     std::fs::write(&temporary, pid.to_string()).with_context(doing)?;
     std::fs::rename(&temporary, path).with_context(doing)
@@ -236,10 +278,14 @@ fn validate(spec: &Spec, bundle: &Path, options: &CreateOptions) -> Result<PathB
         return Err(Error::new("Cwd must be an absolute path"));
     }
     if process.terminal && options.console_socket.is_none() {
-        return Err(Error::new("cannot allocate tty if runc will detach without setting console socket"));
+        return Err(Error::new(
+            "cannot allocate tty if runc will detach without setting console socket",
+        ));
     }
     if !process.terminal && options.console_socket.is_some() {
-        return Err(Error::new("cannot use console socket if runc will not detach or allocate tty"));
+        return Err(Error::new(
+            "cannot use console socket if runc will not detach or allocate tty",
+        ));
     }
     let own = |kind| spec.namespace(kind).is_some();
     if !spec.hostname.is_empty() && !own(NamespaceKind::Uts) {
@@ -247,20 +293,36 @@ fn validate(spec: &Spec, bundle: &Path, options: &CreateOptions) -> Result<PathB
     }
     let linux = spec.linux.clone().unwrap_or_default();
     if !(linux.masked_paths.is_empty() && linux.readonly_paths.is_empty()) && !own(NamespaceKind::Mount) {
-        return Err(Error::new("unable to restrict sys entries without a private MNT namespace"));
+        return Err(Error::new(
+            "unable to restrict sys entries without a private MNT namespace",
+        ));
     }
-    if own(NamespaceKind::User) && linux.uid_mappings.is_empty() && spec.namespace(NamespaceKind::User).is_some_and(|n| n.path.is_empty()) {
+    if own(NamespaceKind::User)
+        && linux.uid_mappings.is_empty()
+        && spec.namespace(NamespaceKind::User).is_some_and(|n| n.path.is_empty())
+    {
         return Err(Error::new("user namespaces enabled, but no uid mappings found"));
     }
     for (index, namespace) in linux.namespaces.iter().enumerate() {
-        if linux.namespaces[..index].iter().any(|other| other.kind == namespace.kind) {
-            return Err(Error::new(format!("malformed spec file: duplicated ns {:?}", namespace.kind.proc_name())));
+        if linux.namespaces[..index]
+            .iter()
+            .any(|other| other.kind == namespace.kind)
+        {
+            return Err(Error::new(format!(
+                "malformed spec file: duplicated ns {:?}",
+                namespace.kind.proc_name()
+            )));
         }
     }
     for name in linux.sysctl.keys() {
         init::check_sysctl(spec, name)?;
     }
     let path = bundle.join(&root.path);
-    std::fs::canonicalize(&path)
-        .map_err(|error| Error::new(format!("invalid rootfs: stat {}: {}", path.display(), crate::error::errno_text(&error))))
+    std::fs::canonicalize(&path).map_err(|error| {
+        Error::new(format!(
+            "invalid rootfs: stat {}: {}",
+            path.display(),
+            crate::error::errno_text(&error)
+        ))
+    })
 }

@@ -30,9 +30,17 @@ impl Container {
     pub fn exec(&self, process: &Process, options: &ExecOptions) -> Result<i32> {
         match self.status() {
             Status::Stopped => return Err(Error::of(Kind::State, "cannot exec in a stopped container")),
-            Status::Creating => return Err(Error::of(Kind::State, "cannot exec in a container that is being created")),
+            Status::Creating => {
+                return Err(Error::of(
+                    Kind::State,
+                    "cannot exec in a container that is being created",
+                ));
+            }
             Status::Paused if !options.ignore_paused => {
-                return Err(Error::of(Kind::State, "cannot exec in a paused container (use --ignore-paused to override)"));
+                return Err(Error::of(
+                    Kind::State,
+                    "cannot exec in a paused container (use --ignore-paused to override)",
+                ));
             }
             _ => {}
         }
@@ -41,8 +49,17 @@ impl Container {
         }
         let spec = self.spec()?;
         let linux = spec.linux.clone().unwrap_or_default();
-        let filter = linux.seccomp.as_ref().filter(|s| !s.default_action.is_empty()).map(seccomp::compile).transpose()?;
-        let console = options.console_socket.as_deref().map(crate::console::connect).transpose()?;
+        let filter = linux
+            .seccomp
+            .as_ref()
+            .filter(|s| !s.default_action.is_empty())
+            .map(seccomp::compile)
+            .transpose()?;
+        let console = options
+            .console_socket
+            .as_deref()
+            .map(crate::console::connect)
+            .transpose()?;
         let mut joins = Vec::new();
         let (mut mount, mut user) = (None, None);
         for kind in [
@@ -83,7 +100,9 @@ impl Container {
             Side::Parent(pid) => pid,
         };
         drop(theirs);
-        let result = self.supervise_exec(process, pid, &mut ours).map_err(|error| error.within(starting));
+        let result = self
+            .supervise_exec(process, pid, &mut ours)
+            .map_err(|error| error.within(starting));
         let result = result.and_then(|()| match &options.pid_file {
             Some(path) => write_pid_file(path, pid),
             None => Ok(()),
@@ -106,7 +125,10 @@ impl Container {
         let score = match process.oom_score_adj {
             Some(score) => Some(score),
             // As its container's init.
-            None => read_number(&PathBuf::from(format!("/proc/{}/oom_score_adj", self.state.init_process_pid))),
+            None => read_number(&PathBuf::from(format!(
+                "/proc/{}/oom_score_adj",
+                self.state.init_process_pid
+            ))),
         };
         if let Some(score) = score {
             launch::set_oom_score(pid, score)?;
@@ -120,7 +142,11 @@ impl Container {
                 Message::Hooks => {}
             }
         }
-        if ready { Ok(()) } else { Err(Error::new("the process ended before it was ready")) }
+        if ready {
+            Ok(())
+        } else {
+            Err(Error::new("the process ended before it was ready"))
+        }
     }
 }
 
@@ -151,7 +177,11 @@ fn enter(
     if let Some(socket) = console {
         let root = Root::open(Path::new("/")).context("open /")?;
         let (master, slave) = crate::console::open(&root)?;
-        if let Some(size) = process.console_size.as_ref().filter(|size| size.height != 0 || size.width != 0) {
+        if let Some(size) = process
+            .console_size
+            .as_ref()
+            .filter(|size| size.height != 0 || size.width != 0)
+        {
             crate::console::resize(slave.as_fd(), size)?;
         }
         crate::console::send(&socket, master.as_fd())?;
@@ -167,7 +197,12 @@ fn enter(
 fn run(process: &Process, filter: Option<Filter>, entered: Result<()>, mut channel: Channel, preserve: u32) -> ! {
     let ready = entered
         .and_then(|()| program::prepare(process, filter))
-        .and_then(|program| channel.send(&Message::Ready).context("report to the runtime").map(|()| program));
+        .and_then(|program| {
+            channel
+                .send(&Message::Ready)
+                .context("report to the runtime")
+                .map(|()| program)
+        });
     let error = match ready {
         // The channel closes by the execve; a failure of that is still reported.
         Ok(program) => program.execute(3 + preserve),

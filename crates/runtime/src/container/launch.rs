@@ -55,7 +55,10 @@ pub fn clone_into(joins: &[(NamespaceKind, OwnedFd)], flags: u64) -> Result<Side
 /// Writes the mappings of a process' new user namespace.
 pub fn write_mappings(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
     let text = |mappings: &[IdMapping]| {
-        mappings.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect::<String>()
+        mappings
+            .iter()
+            .map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size))
+            .collect::<String>()
     };
     for (file, mappings) in [("uid_map", uids), ("gid_map", gids)] {
         if !mappings.is_empty() {

@@ -86,8 +86,14 @@ pub fn check_id(id: &str) -> Result<()> {
     let valid = !id.is_empty()
         && id != "."
         && id != ".."
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte));
-    if valid { Ok(()) } else { Err(Error::new(format!("invalid container ID format: {id:?}"))) }
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte));
+    if valid {
+        Ok(())
+    } else {
+        Err(Error::new(format!("invalid container ID format: {id:?}")))
+    }
 }
 
 impl Container {
@@ -110,7 +116,9 @@ impl Container {
 
     /// All containers of a root; one whose state cannot be read is left out.
     pub fn list(root: &Path) -> Vec<Self> {
-        let Ok(entries) = std::fs::read_dir(root) else { return vec![] };
+        let Ok(entries) = std::fs::read_dir(root) else {
+            return vec![];
+        };
         let mut all: Vec<Self> = entries
             .flatten()
             .filter_map(|entry| Self::load(root, entry.file_name().to_str()?).ok())
@@ -167,7 +175,11 @@ impl Container {
         if self.fifo().exists() {
             return Status::Created;
         }
-        if self.cgroup().is_ok_and(|cgroup| cgroup.is_frozen()) { Status::Paused } else { Status::Running }
+        if self.cgroup().is_ok_and(|cgroup| cgroup.is_frozen()) {
+            Status::Paused
+        } else {
+            Status::Running
+        }
     }
 
     /// As hooks get it.
@@ -176,7 +188,11 @@ impl Container {
             oci_version: self.state.oci_version.clone(),
             id: self.state.id.clone(),
             status: status.as_str(),
-            pid: if status == Status::Stopped { 0 } else { self.state.init_process_pid },
+            pid: if status == Status::Stopped {
+                0
+            } else {
+                self.state.init_process_pid
+            },
             bundle: self.state.bundle.display().to_string(),
             annotations: self.state.annotations.clone(),
         }
@@ -197,7 +213,11 @@ impl Container {
         let fifo = rustix::fs::open(self.fifo(), flags, Mode::empty()).context("open exec fifo")?;
         self.read_fifo(&fifo)?;
         let _ = std::fs::remove_file(self.fifo());
-        for error in hooks::run_all(&self.hooks("poststart").poststart, &self.hook_state(Status::Running), "poststart") {
+        for error in hooks::run_all(
+            &self.hooks("poststart").poststart,
+            &self.hook_state(Status::Running),
+            "poststart",
+        ) {
             log::warn!("{error}");
         }
         Ok(())
@@ -205,7 +225,10 @@ impl Container {
 
     fn read_fifo(&self, fifo: &OwnedFd) -> Result<()> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let patience = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let patience = Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
         loop {
             let mut fds = [PollFd::new(fifo, PollFlags::IN)];
             match poll(&mut fds, Some(&patience)) {
@@ -265,7 +288,11 @@ impl Container {
                 if !force && status != Status::Created {
                     return Err(Error::of(
                         Kind::State,
-                        format!("cannot delete container {} that is not stopped: {}", self.state.id, status.as_str()),
+                        format!(
+                            "cannot delete container {} that is not stopped: {}",
+                            self.state.id,
+                            status.as_str()
+                        ),
                     ));
                 }
                 let _ = self.kill(libc::SIGKILL, false);
@@ -279,8 +306,8 @@ impl Container {
         }
         let removed = cgroup.delete();
         let hooks = self.hooks("poststop");
-        let gone = std::fs::remove_dir_all(&self.directory)
-            .with_context(|| format!("remove {}", self.directory.display()));
+        let gone =
+            std::fs::remove_dir_all(&self.directory).with_context(|| format!("remove {}", self.directory.display()));
         for error in hooks::run_all(&hooks.poststop, &self.hook_state(Status::Stopped), "poststop") {
             log::warn!("{error}");
         }
@@ -299,7 +326,8 @@ impl Container {
 
 /// Whether a spec gives the container a pid namespace of its own (not joined, not the host's).
 fn own_pid_namespace(spec: &Spec) -> bool {
-    spec.namespace(NamespaceKind::Pid).is_some_and(|namespace| namespace.path.is_empty())
+    spec.namespace(NamespaceKind::Pid)
+        .is_some_and(|namespace| namespace.path.is_empty())
 }
 
 #[cfg(test)]
@@ -328,7 +356,10 @@ mod tests {
     fn absent() {
         let root = tempfile::tempdir().unwrap();
         let error = Container::load(root.path(), "x").unwrap_err();
-        assert_eq!((error.kind(), error.to_string().as_str()), (Kind::NotExist, "container does not exist"));
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (Kind::NotExist, "container does not exist")
+        );
         assert!(Container::list(root.path()).is_empty());
     }
 }

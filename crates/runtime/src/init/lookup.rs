@@ -14,7 +14,11 @@ pub fn program(name: &str, env: &[String]) -> Result<String> {
             Err(why) => Err(refused(&why)),
         };
     }
-    let path = env.iter().rev().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
+    let path = env
+        .iter()
+        .rev()
+        .find_map(|pair| pair.strip_prefix("PATH="))
+        .unwrap_or_default();
     for directory in path.split(':') {
         let candidate = match directory {
             "" => name.to_owned(),
@@ -60,7 +64,10 @@ mod tests {
         let env = [format!("PATH=/nosuch:{}", directory.path().display())];
         let text = |name: &str| program(name, &env).unwrap_err().to_string();
         assert_eq!(text("foo"), "exec: \"foo\": executable file not found in $PATH");
-        assert_eq!(text("/nosuch/x"), "exec: \"/nosuch/x\": stat /nosuch/x: no such file or directory");
+        assert_eq!(
+            text("/nosuch/x"),
+            "exec: \"/nosuch/x\": stat /nosuch/x: no such file or directory"
+        );
         assert_eq!(text("/tmp"), "exec: \"/tmp\": is a directory");
         assert_eq!(text(&plain), format!("exec: {plain:?}: permission denied"));
         std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o755)).unwrap();

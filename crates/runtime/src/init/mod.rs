@@ -17,7 +17,7 @@ use crate::channel::{Channel, Message};
 use crate::error::{Context, Error, Result};
 use crate::rootfs::apply::{self, Site};
 use crate::rootfs::plan::Step;
-use crate::rootfs::walk::Root;
+use crate::rootfs::walk::{Make, Root, is_directory};
 use crate::seccomp::Filter;
 use crate::{console, hooks};
 
@@ -72,7 +72,7 @@ pub fn run(init: Init<'_>, mut channel: Channel) -> ! {
     };
     // Nobody listens but who reads the container's output.
     eprintln!("{error}");
-    sys::process::exit_now(if error.to_string().starts_with("exec ") { 255 } else { 1 })
+    sys::process::exit_now(1)
 }
 
 fn wait_for_start(fd_directory: &OwnedFd, fifo: &OwnedFd) -> Result<()> {
@@ -115,7 +115,10 @@ fn set_up(init: &Init<'_>, channel: &mut Channel) -> Result<OwnedFd> {
     }
     // After the cgroup was entered: its root becomes the namespace's root.
     let cgroup_namespace = spec.namespace(NamespaceKind::Cgroup).is_some();
-    if spec.namespace(NamespaceKind::Cgroup).is_some_and(|namespace| namespace.path.is_empty()) {
+    if spec
+        .namespace(NamespaceKind::Cgroup)
+        .is_some_and(|namespace| namespace.path.is_empty())
+    {
         sys::namespace::unshare(sys::namespace::NEWCGROUP).context("unshare the cgroup namespace")?;
     }
     // A session of its own: no signals from the runtime's terminal.
@@ -123,7 +126,12 @@ fn set_up(init: &Init<'_>, channel: &mut Channel) -> Result<OwnedFd> {
 
     let own_mounts = spec.namespace(NamespaceKind::Mount).is_some();
     let root = if own_mounts {
-        let site = Site { rootfs: init.rootfs, cgroup: init.cgroup, cgroup_namespace, user_namespace: new_user };
+        let site = Site {
+            rootfs: init.rootfs,
+            cgroup: init.cgroup,
+            cgroup_namespace,
+            user_namespace: new_user,
+        };
         apply::apply(init.steps, &site)?
     } else {
         Root::open(init.rootfs).with_context(|| format!("open {}", init.rootfs.display()))?
@@ -144,7 +152,8 @@ fn set_up(init: &Init<'_>, channel: &mut Channel) -> Result<OwnedFd> {
         write_sysctl(name, value)?;
     }
     if !spec.hostname.is_empty() {
-        rustix::system::sethostname(spec.hostname.as_bytes()).with_context(|| format!("set hostname {:?}", spec.hostname))?;
+        rustix::system::sethostname(spec.hostname.as_bytes())
+            .with_context(|| format!("set hostname {:?}", spec.hostname))?;
     }
     if !spec.domainname.is_empty() {
         std::fs::write("/proc/sys/kernel/domainname", &spec.domainname)
@@ -159,7 +168,13 @@ fn set_up(init: &Init<'_>, channel: &mut Channel) -> Result<OwnedFd> {
     if !process.cwd.is_empty() {
         // What the image lacks is made while the root is still writable.
         let root = Root::open(Path::new("/")).context("open /")?;
-        let _ = root.walk(Path::new(&process.cwd), crate::rootfs::walk::Make::Directory);
+        let doing = || format!("mkdir {}", process.cwd);
+        let place = root
+            .walk(Path::new(&process.cwd), Make::Directory)
+            .with_context(doing)?;
+        if !is_directory(&place.fd).with_context(doing)? {
+            return Err(Error::new("not a directory").within(doing()));
+        }
     }
     if own_mounts && spec.root.as_ref().is_some_and(|root| root.readonly) {
         apply::readonly_root()?;
@@ -176,7 +191,11 @@ fn set_up(init: &Init<'_>, channel: &mut Channel) -> Result<OwnedFd> {
 
 fn terminal(root: &Root, socket: &UnixStream, process: &oci::runtime::Process) -> Result<OwnedFd> {
     let (master, slave) = console::open(root)?;
-    if let Some(size) = process.console_size.as_ref().filter(|size| size.height != 0 || size.width != 0) {
+    if let Some(size) = process
+        .console_size
+        .as_ref()
+        .filter(|size| size.height != 0 || size.width != 0)
+    {
         console::resize(slave.as_fd(), size)?;
     }
     apply::bind_console(root, slave.as_fd())?;
@@ -190,7 +209,14 @@ fn write_sysctl(name: &str, value: &str) -> Result<()> {
     let separator = name.chars().find(|letter| matches!(letter, '.' | '/'));
     let path: String = match separator {
         Some('/') => name.to_owned(),
-        _ => name.chars().map(|c| match c { '.' => '/', '/' => '.', c => c }).collect(),
+        _ => name
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                c => c,
+            })
+            .collect(),
     };
     if path.split('/').any(|part| part.is_empty() || part == "..") {
         return Err(Error::new(format!("sysctl {name:?}: invalid name")));
@@ -201,25 +227,47 @@ fn write_sysctl(name: &str, value: &str) -> Result<()> {
 /// Checks a sysctl against the container's namespaces: the others would change the host.
 pub fn check_sysctl(spec: &Spec, name: &str) -> Result<()> {
     const IPC: [&str; 8] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
-        "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let dotted = name.replace('/', ".");
     let own = |kind| spec.namespace(kind).is_some();
     let refused = |kind: &str| {
-        Err(Error::new(format!("sysctl {name:?} is not allowed in the hosts {kind} namespace")))
+        Err(Error::new(format!(
+            "sysctl {name:?} is not allowed in the hosts {kind} namespace"
+        )))
     };
     if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
-        return if own(NamespaceKind::Ipc) { Ok(()) } else { refused("ipc") };
+        return if own(NamespaceKind::Ipc) {
+            Ok(())
+        } else {
+            refused("ipc")
+        };
     }
     if dotted.starts_with("net.") {
-        return if own(NamespaceKind::Network) { Ok(()) } else { refused("network") };
+        return if own(NamespaceKind::Network) {
+            Ok(())
+        } else {
+            refused("network")
+        };
     }
     if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
-        return if own(NamespaceKind::Uts) { Ok(()) } else { refused("uts") };
+        return if own(NamespaceKind::Uts) {
+            Ok(())
+        } else {
+            refused("uts")
+        };
     }
     if dotted.starts_with("user.") && own(NamespaceKind::User) {
         return Ok(());
     }
-    Err(Error::new(format!("sysctl {name:?} is not in a separate kernel namespace")))
+    Err(Error::new(format!(
+        "sysctl {name:?} is not in a separate kernel namespace"
+    )))
 }

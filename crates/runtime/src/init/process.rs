@@ -27,7 +27,10 @@ fn capability_sets(capabilities: &Capabilities) -> Result<sys::caps::Sets> {
     let own = sys::caps::get().context("read own capabilities")?;
     // A VM or a device may lack some; the container gets what there is. Unknown names: a newer kernel's.
     let bits = |names: &[String]| {
-        names.iter().filter_map(|name| sys::caps::number(name)).fold(0u64, |bits, number| bits | 1 << number)
+        names
+            .iter()
+            .filter_map(|name| sys::caps::number(name))
+            .fold(0u64, |bits, number| bits | 1 << number)
     };
     let permitted = bits(&capabilities.permitted) & own.permitted & own.bounding;
     Ok(sys::caps::Sets {
@@ -50,7 +53,11 @@ pub fn prepare(process: &Process, seccomp: Option<Filter>) -> Result<Program> {
         Some(capabilities) => capability_sets(capabilities)?,
         None => {
             let own = sys::caps::get().context("read own capabilities")?;
-            sys::caps::Sets { ambient: 0, inheritable: 0, ..own }
+            sys::caps::Sets {
+                ambient: 0,
+                inheritable: 0,
+                ..own
+            }
         }
     };
     // The label of the next execve; needs /proc, and writing it needs no privilege.
@@ -73,7 +80,9 @@ pub fn prepare(process: &Process, seccomp: Option<Filter>) -> Result<Program> {
     give_stdio(process.user.uid)?;
     // As root first: the directory may be closed to the user but open to root…
     let entered = chdir(&process.cwd);
-    sys::process::set_groups(&process.user.additional_gids).or_else(forgive_unmapped_groups(process)).context("setgroups")?;
+    sys::process::set_groups(&process.user.additional_gids)
+        .or_else(forgive_unmapped_groups(process))
+        .context("setgroups")?;
     sys::process::set_gid(process.user.gid).with_context(|| format!("setgid {}", process.user.gid))?;
     sys::process::set_uid(process.user.uid).with_context(|| format!("setuid {}", process.user.uid))?;
     sys::process::set_keep_capabilities(false).context("unable to clear keep caps")?;
@@ -101,7 +110,12 @@ pub fn prepare(process: &Process, seccomp: Option<Filter>) -> Result<Program> {
             .map(|text| CString::new(text.as_str()).map_err(|_| Error::new(format!("{text:?} holds a zero byte"))))
             .collect::<Result<Vec<_>>>()
     };
-    Ok(Program { path, args: strings(&process.args)?, env: strings(&env)?, seccomp })
+    Ok(Program {
+        path,
+        args: strings(&process.args)?,
+        env: strings(&env)?,
+        seccomp,
+    })
 }
 
 impl Program {
@@ -135,15 +149,25 @@ fn install(filter: &Filter) -> Result<()> {
 /// In a user namespace where setgroups is denied, no groups wanted is no groups set.
 fn forgive_unmapped_groups(process: &Process) -> impl Fn(std::io::Error) -> std::io::Result<()> {
     let none_wanted = process.user.additional_gids.is_empty();
-    move |error| if none_wanted && error.raw_os_error() == Some(libc::EPERM) { Ok(()) } else { Err(error) }
+    move |error| {
+        if none_wanted && error.raw_os_error() == Some(libc::EPERM) {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
 }
 
 /// Gives the standard streams to the user, so that it can open `/dev/stdout` again.
 fn give_stdio(uid: u32) -> Result<()> {
     let null = rustix::fs::stat("/dev/null").ok();
     let give = |fd: BorrowedFd<'_>| -> Result<()> {
-        let Ok(status) = rustix::fs::fstat(fd) else { return Ok(()) };
-        let is_null = null.as_ref().is_some_and(|null| null.st_rdev == status.st_rdev && status.st_rdev != 0);
+        let Ok(status) = rustix::fs::fstat(fd) else {
+            return Ok(());
+        };
+        let is_null = null
+            .as_ref()
+            .is_some_and(|null| null.st_rdev == status.st_rdev && status.st_rdev != 0);
         if status.st_uid == uid || is_null {
             return Ok(());
         }
@@ -168,7 +192,9 @@ fn chdir(cwd: &str) -> Result<()> {
     rustix::process::chdir(cwd).with_context(|| format!("chdir to cwd ({cwd:?}) set in config.json failed"))?;
     match rustix::process::getcwd(Vec::new()) {
         Ok(path) if path.to_bytes().starts_with(b"/") => Ok(()),
-        _ => Err(Error::new("current working directory is outside of container mount namespace root -- possible container breakout detected")),
+        _ => Err(Error::new(
+            "current working directory is outside of container mount namespace root -- possible container breakout detected",
+        )),
     }
 }
 

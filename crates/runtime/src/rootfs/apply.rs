@@ -70,8 +70,9 @@ pub fn apply(steps: &[Step], site: &Site<'_>) -> Result<Root> {
                 let dev = root.find(Path::new("/dev")).context("open /dev")?;
                 remount(&dev, flags | flag::RDONLY, "").context("remount /dev read-only")?;
             }
-            (Step::ReadonlyPath(path), Some(root)) => readonly_path(root, path)
-                .map_err(|error| error.within(format_args!("make {path} read-only")))?,
+            (Step::ReadonlyPath(path), Some(root)) => {
+                readonly_path(root, path).map_err(|error| error.within(format_args!("make {path} read-only")))?
+            }
             (Step::MaskPath(path), Some(root)) => {
                 mask_path(root, path).map_err(|error| error.within(format_args!("mask {path}")))?;
             }
@@ -108,21 +109,38 @@ fn mount_one(root: &Root, mount: &MountStep, site: &Site<'_>) -> Result<()> {
         Kind::Bind => bind(root, mount),
         Kind::Kernel(kind) => {
             // A link here would let an image choose where procfs goes, and what masking protects.
-            let place = root.walk(destination, Make::Directory).with_context(|| format!("make {}", mount.destination))?;
+            let place = root
+                .walk(destination, Make::Directory)
+                .with_context(|| format!("make {}", mount.destination))?;
             if unfollowed(root, destination)? {
-                return Err(Error::new(format!("filesystem {kind:?} must be mounted on ordinary directory")));
+                return Err(Error::new(format!(
+                    "filesystem {kind:?} must be mounted on ordinary directory"
+                )));
             }
             match mount_filesystem(&place, mount, kind, &mount.options) {
                 // A network namespace joined from outside does not belong to our user namespace: the host's sysfs, then.
                 Err(_) if kind == "sysfs" && site.user_namespace => {
-                    let options = Options { flags: flag::BIND | flag::REC | flag::RDONLY, ..mount.options.clone() };
-                    bind(root, &MountStep { source: "/sys".into(), kind: Kind::Bind, options, ..mount.clone() })
+                    let options = Options {
+                        flags: flag::BIND | flag::REC | flag::RDONLY,
+                        ..mount.options.clone()
+                    };
+                    bind(
+                        root,
+                        &MountStep {
+                            source: "/sys".into(),
+                            kind: Kind::Bind,
+                            options,
+                            ..mount.clone()
+                        },
+                    )
                 }
                 result => result,
             }
         }
         Kind::Tmpfs => {
-            let place = root.walk(destination, Make::Directory).with_context(|| format!("make {}", mount.destination))?;
+            let place = root
+                .walk(destination, Make::Directory)
+                .with_context(|| format!("make {}", mount.destination))?;
             let before = rustix::fs::fstat(&place.fd).context("stat")?;
             mount_filesystem(&place, mount, "tmpfs", &mount.options)?;
             let mounted = place.reopen().context("open the new tmpfs")?;
@@ -137,11 +155,19 @@ fn mount_one(root: &Root, mount: &MountStep, site: &Site<'_>) -> Result<()> {
             Ok(())
         }
         Kind::Cgroup => {
-            let place = root.walk(destination, Make::Directory).with_context(|| format!("make {}", mount.destination))?;
-            if site.cgroup.is_v2() { cgroup_v2(&place, mount, site) } else { cgroup_v1(root, &place, mount, site) }
+            let place = root
+                .walk(destination, Make::Directory)
+                .with_context(|| format!("make {}", mount.destination))?;
+            if site.cgroup.is_v2() {
+                cgroup_v2(&place, mount, site)
+            } else {
+                cgroup_v1(root, &place, mount, site)
+            }
         }
         Kind::Other(kind) => {
-            let place = root.walk(destination, Make::Directory).with_context(|| format!("make {}", mount.destination))?;
+            let place = root
+                .walk(destination, Make::Directory)
+                .with_context(|| format!("make {}", mount.destination))?;
             mount_filesystem(&place, mount, kind, &mount.options)
         }
     }
@@ -151,7 +177,9 @@ fn mount_one(root: &Root, mount: &MountStep, site: &Site<'_>) -> Result<()> {
 fn unfollowed(root: &Root, path: &Path) -> Result<bool> {
     let mut at = root.as_fd().try_clone_to_owned().context("duplicate")?;
     for part in path.components() {
-        let std::path::Component::Normal(name) = part else { continue };
+        let std::path::Component::Normal(name) = part else {
+            continue;
+        };
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         at = rustix::fs::openat(&at, name, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))?;
         if !is_directory(&at).context("stat")? {
@@ -198,7 +226,11 @@ fn bind(root: &Root, mount: &MountStep) -> Result<()> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let source = rustix::fs::open(mount.source.as_str(), flags, Mode::empty())
         .with_context(|| format!("stat {}", mount.source))?;
-    let make = if is_directory(&source).context("stat")? { Make::Directory } else { Make::File };
+    let make = if is_directory(&source).context("stat")? {
+        Make::Directory
+    } else {
+        Make::File
+    };
     let place = root.walk(Path::new(&mount.destination), make).map_err(|error| {
         Error::new(format!(
             "create mountpoint for {} mount: {}",
@@ -230,9 +262,15 @@ fn bind_at(source: &OwnedFd, place: &Place, mount: &MountStep) -> Result<()> {
         rustix::mount::mount_bind(fd_path(source), target).map_err(described)?;
     }
     let mounted = place.reopen().context("open the bind mount")?;
-    let (there, wanted) = (rustix::fs::fstat(&mounted).context("stat")?, rustix::fs::fstat(source).context("stat")?);
+    let (there, wanted) = (
+        rustix::fs::fstat(&mounted).context("stat")?,
+        rustix::fs::fstat(source).context("stat")?,
+    );
     if (there.st_dev, there.st_ino) != (wanted.st_dev, wanted.st_ino) {
-        return Err(Error::new(format!("{} changed while it was mounted", mount.destination)));
+        return Err(Error::new(format!(
+            "{} changed while it was mounted",
+            mount.destination
+        )));
     }
     let extra = options.flags & !(flag::BIND | flag::REC | flag::REMOUNT);
     if extra != 0 {
@@ -260,10 +298,17 @@ fn bind_flags(mounted: &OwnedFd, flags: u32) -> rustix::io::Result<()> {
 
 /// v2: the container's own subtree is what a cgroup namespace shows; without one it is bound.
 fn cgroup_v2(place: &Place, mount: &MountStep, site: &Site<'_>) -> Result<()> {
-    let options = Options { data: String::new(), ..mount.options.clone() };
+    let options = Options {
+        data: String::new(),
+        ..mount.options.clone()
+    };
     match mount_filesystem(place, mount, "cgroup2", &options) {
         Err(_) => {
-            let source = if site.cgroup_namespace { site.cgroup.directory() } else { Path::new("/sys/fs/cgroup") };
+            let source = if site.cgroup_namespace {
+                site.cgroup.directory()
+            } else {
+                Path::new("/sys/fs/cgroup")
+            };
             let source = open_path(source)?;
             let mut bound = mount.clone();
             bound.options.flags |= flag::BIND | flag::REC;
@@ -279,21 +324,38 @@ fn cgroup_v2(place: &Place, mount: &MountStep, site: &Site<'_>) -> Result<()> {
 fn cgroup_v1(root: &Root, place: &Place, mount: &MountStep, site: &Site<'_>) -> Result<()> {
     let readonly = mount.options.flags & flag::RDONLY;
     let flags = mount.options.flags & !flag::RDONLY;
-    let tmpfs = Options { flags, data: "mode=755".into(), ..Options::default() };
+    let tmpfs = Options {
+        flags,
+        data: "mode=755".into(),
+        ..Options::default()
+    };
     mount_filesystem(place, mount, "tmpfs", &tmpfs)?;
     for hierarchy in site.cgroup.hierarchies() {
         let below = Path::new(&mount.destination).join(&hierarchy.name);
-        let target = root.walk(&below, Make::Directory).with_context(|| format!("make {}", below.display()))?;
+        let target = root
+            .walk(&below, Make::Directory)
+            .with_context(|| format!("make {}", below.display()))?;
         let one = MountStep {
             destination: below.display().to_string(),
-            source: if site.cgroup_namespace { "cgroup".into() } else { hierarchy.directory.display().to_string() },
+            source: if site.cgroup_namespace {
+                "cgroup".into()
+            } else {
+                hierarchy.directory.display().to_string()
+            },
             kind: Kind::Cgroup,
-            options: Options { flags: mount.options.flags | flag::BIND | flag::REC, ..Options::default() },
+            options: Options {
+                flags: mount.options.flags | flag::BIND | flag::REC,
+                ..Options::default()
+            },
         };
         if site.cgroup_namespace {
             // Mounted within the namespace, the hierarchy's root is the container's cgroup.
             let kind = if hierarchy.unified { "cgroup2" } else { "cgroup" };
-            let options = Options { flags: flags | readonly, data: hierarchy.mount_data.clone(), ..Options::default() };
+            let options = Options {
+                flags: flags | readonly,
+                data: hierarchy.mount_data.clone(),
+                ..Options::default()
+            };
             mount_filesystem(&target, &one, kind, &options)?;
             if readonly != 0 {
                 // For v1 the flag above is of the superblock, which the host shares: the mount has to have it.
@@ -345,11 +407,19 @@ fn make_device(root: &Root, device: &Device, user_namespace: bool) -> Result<()>
         Err(Errno::PERM) => return bind_device(root, path),
         Err(error) => return Err(error).context("mknod"),
     }
-    let (uid, gid) = (Uid::from_raw(device.uid.unwrap_or(0)), Gid::from_raw(device.gid.unwrap_or(0)));
+    let (uid, gid) = (
+        Uid::from_raw(device.uid.unwrap_or(0)),
+        Gid::from_raw(device.gid.unwrap_or(0)),
+    );
     rustix::fs::chownat(&parent.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).context("chown")?;
     // The mode given to mknod went through the umask. The node is ours: nobody runs in here yet.
-    let node = rustix::fs::openat(&parent.fd, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .context("open")?;
+    let node = rustix::fs::openat(
+        &parent.fd,
+        name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .context("open")?;
     rustix::fs::chmod(fd_path(&node), mode).context("chmod")
 }
 
@@ -364,7 +434,9 @@ fn make_link(root: &Root, path: &str, target: &str) -> Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::new(format!("link at {}: no name", path.display())));
     };
-    let parent = root.walk(directory, Make::Directory).with_context(|| format!("make {}", directory.display()))?;
+    let parent = root
+        .walk(directory, Make::Directory)
+        .with_context(|| format!("make {}", directory.display()))?;
     let link = || rustix::fs::symlinkat(target, &parent.fd, name);
     match link() {
         Err(Errno::EXIST) if name == "ptmx" => {
@@ -397,8 +469,14 @@ fn mask_path(root: &Root, path: &str) -> Result<()> {
         Err(error) => return Err(error).context("open"),
     };
     if is_directory(&place.fd).context("stat")? {
-        return rustix::mount::mount("tmpfs", place.path(), "tmpfs", MountFlags::RDONLY, None::<&std::ffi::CStr>)
-            .context("mount tmpfs");
+        return rustix::mount::mount(
+            "tmpfs",
+            place.path(),
+            "tmpfs",
+            MountFlags::RDONLY,
+            None::<&std::ffi::CStr>,
+        )
+        .context("mount tmpfs");
     }
     let null = null_device(root)?;
     rustix::mount::mount_bind(fd_path(&null), place.path()).context("bind /dev/null")
@@ -419,7 +497,11 @@ fn null_device(root: &Root) -> Result<OwnedFd> {
         return Ok(own);
     }
     let null = open_path(Path::new("/dev/null"))?;
-    if is_null(&null) { Ok(null) } else { Err(Error::new("/dev/null is not the null device")) }
+    if is_null(&null) {
+        Ok(null)
+    } else {
+        Err(Error::new("/dev/null is not the null device"))
+    }
 }
 
 fn absent(error: &io::Error) -> bool {
@@ -463,6 +545,8 @@ pub fn readonly_root() -> Result<()> {
 
 /// Binds an open pseudo-terminal on the container's `/dev/console`.
 pub fn bind_console(root: &Root, terminal: BorrowedFd<'_>) -> Result<()> {
-    let place = root.walk(Path::new("/dev/console"), Make::File).context("make /dev/console")?;
+    let place = root
+        .walk(Path::new("/dev/console"), Make::File)
+        .context("make /dev/console")?;
     rustix::mount::mount_bind(fd_path(&terminal), place.path()).context("bind the terminal on /dev/console")
 }

@@ -6,7 +6,10 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
-const READ_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const READ_DIR: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// Copies what is in `from` into `to`, with owners and modes. Sockets and devices are left out.
 pub fn copy_tree(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
@@ -48,6 +51,10 @@ pub fn copy_tree(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
 fn copy_owner(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     use rustix::fs::{Gid, Uid};
     let status = rustix::fs::fstat(from)?;
-    rustix::fs::fchown(&to, Some(Uid::from_raw(status.st_uid)), Some(Gid::from_raw(status.st_gid)))?;
+    rustix::fs::fchown(
+        &to,
+        Some(Uid::from_raw(status.st_uid)),
+        Some(Gid::from_raw(status.st_gid)),
+    )?;
     Ok(rustix::fs::fchmod(to, Mode::from_raw_mode(status.st_mode & 0o7777))?)
 }

@@ -117,7 +117,10 @@ pub fn plan(spec: &Spec) -> Result<Vec<Step>> {
 
 fn mount_step(mount: &Mount) -> Result<MountStep> {
     if !mount.destination.starts_with('/') {
-        return Err(Error::new(format!("mount destination {} not absolute", mount.destination)));
+        return Err(Error::new(format!(
+            "mount destination {} not absolute",
+            mount.destination
+        )));
     }
     let options = options::parse(&mount.options);
     let kind = if options.flags & flag::BIND != 0 || mount.kind == "bind" {
@@ -139,7 +142,10 @@ fn mount_step(mount: &Mount) -> Result<MountStep> {
     if step.kind == Kind::Bind {
         step.options.flags |= flag::BIND;
         if step.source.is_empty() {
-            return Err(Error::new(format!("bind mount at {} without a source", step.destination)));
+            return Err(Error::new(format!(
+                "bind mount at {} without a source",
+                step.destination
+            )));
         }
     }
     Ok(step)
@@ -147,7 +153,10 @@ fn mount_step(mount: &Mount) -> Result<MountStep> {
 
 /// A path without empty and `.` parts.
 fn normal(path: &str) -> String {
-    let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let parts: Vec<_> = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
     format!("/{}", parts.join("/"))
 }
 
@@ -176,25 +185,48 @@ mod tests {
         };
         let linux = spec.linux.get_or_insert_default();
         linux.masked_paths = vec!["/proc/kcore".into()];
-        linux.namespaces.push(oci::runtime::Namespace { kind: NamespaceKind::Mount, path: String::new() });
+        linux.namespaces.push(oci::runtime::Namespace {
+            kind: NamespaceKind::Mount,
+            path: String::new(),
+        });
         let steps = plan(&spec).unwrap();
         assert_eq!(steps[0], Step::Propagation(flag::SLAVE | flag::REC));
         assert_eq!(steps[1], Step::BindRoot);
         let readonly = position(&steps, |step| matches!(step, Step::DevReadonly(_)));
-        assert!(position(&steps, |step| matches!(step, Step::Device(device) if device.path == "/dev/tty")) < readonly);
+        assert!(
+            position(
+                &steps,
+                |step| matches!(step, Step::Device(device) if device.path == "/dev/tty")
+            ) < readonly
+        );
         assert_eq!(steps.last(), Some(&Step::MaskPath("/proc/kcore".into())));
-        assert!(steps.iter().all(|step| !matches!(step, Step::Mount(mount) if mount.options.flags & flag::RDONLY != 0)));
+        assert!(
+            steps
+                .iter()
+                .all(|step| !matches!(step, Step::Mount(mount) if mount.options.flags & flag::RDONLY != 0))
+        );
     }
 
     #[test]
     fn a_bound_dev_is_left_alone() {
-        let spec = Spec { mounts: vec![mount("/dev", "bind", &["rbind"])], ..Spec::default() };
-        assert!(plan(&spec).unwrap().iter().all(|step| !matches!(step, Step::Device(_) | Step::Ptmx)));
+        let spec = Spec {
+            mounts: vec![mount("/dev", "bind", &["rbind"])],
+            ..Spec::default()
+        };
+        assert!(
+            plan(&spec)
+                .unwrap()
+                .iter()
+                .all(|step| !matches!(step, Step::Device(_) | Step::Ptmx))
+        );
     }
 
     #[test]
     fn bad_specs() {
-        let spec = Spec { mounts: vec![mount("relative", "tmpfs", &[])], ..Spec::default() };
+        let spec = Spec {
+            mounts: vec![mount("relative", "tmpfs", &[])],
+            ..Spec::default()
+        };
         assert!(plan(&spec).is_err());
         let mut spec = Spec::default();
         spec.linux.get_or_insert_default().rootfs_propagation = "sideways".into();

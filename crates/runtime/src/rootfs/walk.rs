@@ -54,7 +54,9 @@ impl Root {
     /// Opens the directory at a path of the host.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { directory: rustix::fs::open(path, flags, Mode::empty())? })
+        Ok(Self {
+            directory: rustix::fs::open(path, flags, Mode::empty())?,
+        })
     }
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {
@@ -64,7 +66,11 @@ impl Root {
     /// Opens what is at `path` (`O_PATH`, links followed within the root).
     pub fn find(&self, path: &Path) -> io::Result<OwnedFd> {
         let relative = path.strip_prefix("/").unwrap_or(path);
-        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        let relative = if relative.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            relative
+        };
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         // EAGAIN: something was renamed meanwhile. ELOOP: a magic link, which the walk reads as text.
@@ -196,8 +202,18 @@ mod tests {
         symlink("loop", top.join("loop")).unwrap();
         let root = Root::open(top).unwrap();
         let etc = inode_of(&top.join("etc"));
-        for path in ["absolute", "/a/b/up", "../../etc", "a/b/../../etc", "/absolute/../absolute"] {
-            assert_eq!(inode(&root.walk(Path::new(path), Make::Nothing).unwrap().fd), etc, "{path}");
+        for path in [
+            "absolute",
+            "/a/b/up",
+            "../../etc",
+            "a/b/../../etc",
+            "/absolute/../absolute",
+        ] {
+            assert_eq!(
+                inode(&root.walk(Path::new(path), Make::Nothing).unwrap().fd),
+                etc,
+                "{path}"
+            );
             assert_eq!(inode(&root.find(Path::new(path)).unwrap()), etc, "{path}");
         }
         assert!(root.walk(Path::new("loop"), Make::Directory).is_err());

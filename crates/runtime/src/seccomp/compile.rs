@@ -63,7 +63,9 @@ fn action(name: &str, errno: Option<u32>) -> Result<u32> {
         "SCMP_ACT_LOG" => ACTION_LOG,
         "SCMP_ACT_ALLOW" => ACTION_ALLOW,
         "SCMP_ACT_NOTIFY" => {
-            return Err(Error::new("seccomp: SCMP_ACT_NOTIFY needs a notification agent, which is not supported"));
+            return Err(Error::new(
+                "seccomp: SCMP_ACT_NOTIFY needs a notification agent, which is not supported",
+            ));
         }
         other => return Err(Error::new(format!("seccomp: invalid action {other:?}"))),
     })
@@ -103,7 +105,12 @@ impl Condition {
         if arg.index > 5 {
             return Err(Error::new(format!("seccomp: invalid argument index {}", arg.index)));
         }
-        Ok(Self { index: arg.index, op, value: arg.value, value_two: arg.value_two })
+        Ok(Self {
+            index: arg.index,
+            op,
+            value: arg.value,
+            value_two: arg.value_two,
+        })
     }
 }
 
@@ -163,7 +170,10 @@ pub fn compile(seccomp: &Seccomp) -> Result<Filter> {
             program.len()
         )));
     }
-    Ok(Filter { program, flags: flags(seccomp)? })
+    Ok(Filter {
+        program,
+        flags: flags(seccomp)?,
+    })
 }
 
 fn flags(seccomp: &Seccomp) -> Result<u32> {
@@ -195,7 +205,11 @@ fn read_rules(seccomp: &Seccomp, default: u32) -> Result<Vec<Rule>> {
         } else {
             vec![conditions]
         };
-        rules.push(Rule { names: rule.names.clone(), alternatives, action });
+        rules.push(Rule {
+            names: rule.names.clone(),
+            alternatives,
+            action,
+        });
     }
     Ok(rules)
 }
@@ -206,7 +220,9 @@ fn ranges(rules: &[Rule], arch: Arch, default: u32) -> Vec<(u32, Treatment)> {
     let mut calls: BTreeMap<u32, Treatment> = BTreeMap::new();
     for rule in rules {
         for name in &rule.names {
-            let Some(number) = syscalls::number(&table, name) else { continue };
+            let Some(number) = syscalls::number(&table, name) else {
+                continue;
+            };
             for conditions in &rule.alternatives {
                 match calls.get_mut(&number) {
                     Some(Treatment::Always(_)) => {}
@@ -223,12 +239,10 @@ fn ranges(rules: &[Rule], arch: Arch, default: u32) -> Vec<(u32, Treatment)> {
     }
     let mut ranges: Vec<(u32, Treatment)> = vec![(0, Treatment::Always(default))];
     let mut next = 0u32;
-    let mut push = |first: u32, treatment: Treatment| {
-        match ranges.last_mut() {
-            Some((last, old)) if *last == first => *old = treatment,
-            Some((_, old)) if *old == treatment && matches!(treatment, Treatment::Always(_)) => {}
-            _ => ranges.push((first, treatment)),
-        }
+    let mut push = |first: u32, treatment: Treatment| match ranges.last_mut() {
+        Some((last, old)) if *last == first => *old = treatment,
+        Some((_, old)) if *old == treatment && matches!(treatment, Treatment::Always(_)) => {}
+        _ => ranges.push((first, treatment)),
     };
     for (number, treatment) in calls {
         if number > next {
@@ -238,8 +252,13 @@ fn ranges(rules: &[Rule], arch: Arch, default: u32) -> Vec<(u32, Treatment)> {
         next = number + 1;
     }
     // A program built for a newer kernel probes new calls and expects ENOSYS, not the default's EPERM.
-    let refuses = default & 0xffff_0000 == ACTION_ERRNO || default == ACTION_KILL_THREAD || default == ACTION_KILL_PROCESS;
-    let newest = if refuses { ACTION_ERRNO | libc::ENOSYS as u32 } else { default };
+    let refuses =
+        default & 0xffff_0000 == ACTION_ERRNO || default == ACTION_KILL_THREAD || default == ACTION_KILL_PROCESS;
+    let newest = if refuses {
+        ACTION_ERRNO | libc::ENOSYS as u32
+    } else {
+        default
+    };
     push(next, Treatment::Always(newest));
     // ARM's own calls lie far above the others: between them and the last ordinary one is "newest" too.
     if arch == Arch::Arm && refuses {
@@ -266,7 +285,12 @@ fn tree(ranges: &[(u32, Treatment)], arch: Arch, default: u32) -> Vec<Instructio
     }
     let (low, high) = ranges.split_at(ranges.len() / 2);
     let mut code = Vec::new();
-    branch(&mut code, high[0].0, tree(low, arch, default), tree(high, arch, default));
+    branch(
+        &mut code,
+        high[0].0,
+        tree(low, arch, default),
+        tree(high, arch, default),
+    );
     code
 }
 

@@ -37,7 +37,10 @@ fn run(filter: &Filter, arch: u32, number: u32, args: [u64; 6]) -> (u32, usize) 
 fn profile(rules: Vec<SyscallRule>) -> Seccomp {
     Seccomp {
         default_action: "SCMP_ACT_ERRNO".into(),
-        architectures: ["X86_64", "X86", "X32", "AARCH64", "ARM"].iter().map(|a| format!("SCMP_ARCH_{a}")).collect(),
+        architectures: ["X86_64", "X86", "X32", "AARCH64", "ARM"]
+            .iter()
+            .map(|a| format!("SCMP_ARCH_{a}"))
+            .collect(),
         syscalls: rules,
         ..Seccomp::default()
     }
@@ -67,7 +70,18 @@ const X86: u32 = 0x4000_0003;
 
 #[test]
 fn every_operator_on_64_bits() {
-    let interesting = [0, 1, 5, 6, 0xffff_ffff, 1 << 32, (1 << 32) + 5, (5 << 32) + 5, u64::MAX, 5 << 32];
+    let interesting = [
+        0,
+        1,
+        5,
+        6,
+        0xffff_ffff,
+        1 << 32,
+        (1 << 32) + 5,
+        (5 << 32) + 5,
+        u64::MAX,
+        5 << 32,
+    ];
     for (op, holds) in [
         ("EQ", (|a, v| a == v) as fn(u64, u64) -> bool),
         ("NE", |a, v| a != v),
@@ -80,7 +94,11 @@ fn every_operator_on_64_bits() {
             let filter = compile(&profile(vec![rule("read", "SCMP_ACT_ALLOW", &[(2, op, value, 0)])])).unwrap();
             for arg in interesting {
                 let expected = if holds(arg, value) { ACTION_ALLOW } else { EPERM };
-                assert_eq!(run(&filter, X86_64, 0, [9, 9, arg, 9, 9, 9]).0, expected, "{arg} {op} {value}");
+                assert_eq!(
+                    run(&filter, X86_64, 0, [9, 9, arg, 9, 9, 9]).0,
+                    expected,
+                    "{arg} {op} {value}"
+                );
             }
         }
     }
@@ -135,7 +153,10 @@ fn architectures() {
 #[test]
 fn errors() {
     for (default, names) in [("SCMP_ACT_NOTIFY", "NOTIFY"), ("SCMP_ACT_FOO", "FOO")] {
-        let seccomp = Seccomp { default_action: default.into(), ..Seccomp::default() };
+        let seccomp = Seccomp {
+            default_action: default.into(),
+            ..Seccomp::default()
+        };
         assert!(compile(&seccomp).unwrap_err().to_string().contains(names));
     }
     assert!(compile(&profile(vec![rule("read", "SCMP_ACT_ALLOW", &[(0, "XX", 0, 0)])])).is_err());
@@ -156,16 +177,29 @@ fn docker_profile_equals_its_rules() {
             let table = syscalls::table(arch);
             let newest = table
                 .iter()
-                .filter(|(name, _)| seccomp.syscalls.iter().any(|rule| rule.names.iter().any(|known| known == name)))
+                .filter(|(name, _)| {
+                    seccomp
+                        .syscalls
+                        .iter()
+                        .any(|rule| rule.names.iter().any(|known| known == name))
+                })
                 .map(|(_, number)| *number)
                 .max()
                 .unwrap();
             for (name, number) in table {
                 let args = [0x11, 0, 0, 0, 0, 0];
-                let rules: Vec<_> = seccomp.syscalls.iter().filter(|rule| rule.names.iter().any(|known| known == name)).collect();
+                let rules: Vec<_> = seccomp
+                    .syscalls
+                    .iter()
+                    .filter(|rule| rule.names.iter().any(|known| known == name))
+                    .collect();
                 let expected = if rules.iter().any(|rule| rule.args.is_empty()) {
                     let rule = rules.iter().find(|rule| rule.args.is_empty()).unwrap();
-                    if rule.action == "SCMP_ACT_ALLOW" { ACTION_ALLOW } else { ACTION_ERRNO | rule.errno_ret.unwrap() }
+                    if rule.action == "SCMP_ACT_ALLOW" {
+                        ACTION_ALLOW
+                    } else {
+                        ACTION_ERRNO | rule.errno_ret.unwrap()
+                    }
                 } else if name == "clone" || name == "socket" {
                     ACTION_ALLOW
                 } else if number > newest {
@@ -200,11 +234,20 @@ fn docker_profile_conditions() {
 
 #[test]
 fn arm_private_calls() {
-    let mut seccomp = profile(vec![rule("read", "SCMP_ACT_ALLOW", &[]), rule("set_tls", "SCMP_ACT_ALLOW", &[])]);
+    let mut seccomp = profile(vec![
+        rule("read", "SCMP_ACT_ALLOW", &[]),
+        rule("set_tls", "SCMP_ACT_ALLOW", &[]),
+    ]);
     seccomp.architectures = vec!["SCMP_ARCH_ARM".into()];
     let filter = compile(&seccomp).unwrap();
     let arm = Arch::Arm.audit();
-    for (number, expected) in [(3, ACTION_ALLOW), (2, EPERM), (400, ENOSYS), (0xf0005, ACTION_ALLOW), (0xf0006, ENOSYS)] {
+    for (number, expected) in [
+        (3, ACTION_ALLOW),
+        (2, EPERM),
+        (400, ENOSYS),
+        (0xf0005, ACTION_ALLOW),
+        (0xf0006, ENOSYS),
+    ] {
         assert_eq!(run(&filter, arm, number, [0; 6]).0, expected, "{number}");
     }
 }

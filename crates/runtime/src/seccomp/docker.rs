@@ -58,11 +58,17 @@ const BY_CAPABILITY: [(&str, &str); 14] = [
     ("CAP_SYS_CHROOT", "chroot"),
     ("CAP_SYS_MODULE", "delete_module init_module finit_module"),
     ("CAP_SYS_PACCT", "acct"),
-    ("CAP_SYS_PTRACE", "kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev ptrace"),
+    (
+        "CAP_SYS_PTRACE",
+        "kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev ptrace",
+    ),
     ("CAP_SYS_RAWIO", "iopl ioperm"),
     ("CAP_SYS_TIME", "settimeofday stime clock_settime clock_settime64"),
     ("CAP_SYS_TTY_CONFIG", "vhangup"),
-    ("CAP_SYS_NICE", "get_mempolicy mbind set_mempolicy set_mempolicy_home_node"),
+    (
+        "CAP_SYS_NICE",
+        "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
+    ),
     ("CAP_SYSLOG", "syslog"),
     ("CAP_BPF", "bpf"),
     ("CAP_PERFMON", "perf_event_open"),
@@ -82,7 +88,12 @@ fn allow(names: &str, args: Vec<SyscallArg>) -> SyscallRule {
 }
 
 fn first_argument(op: &str, value: u64) -> Vec<SyscallArg> {
-    vec![SyscallArg { index: 0, value, value_two: 0, op: op.to_owned() }]
+    vec![SyscallArg {
+        index: 0,
+        value,
+        value_two: 0,
+        op: op.to_owned(),
+    }]
 }
 
 /// The profile for a container with these capabilities (bounding set, `CAP_…` names), on this machine.
@@ -108,8 +119,15 @@ pub fn docker_default(capabilities: &[String]) -> Seccomp {
             &["SCMP_ARCH_X86"]
         }
         arm => {
-            syscalls.push(allow("arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls", vec![]));
-            if arm == Arch::Arm { &["SCMP_ARCH_ARM"] } else { &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"] }
+            syscalls.push(allow(
+                "arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls",
+                vec![],
+            ));
+            if arm == Arch::Arm {
+                &["SCMP_ARCH_ARM"]
+            } else {
+                &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
+            }
         }
     };
     for (capability, names) in BY_CAPABILITY {
@@ -138,7 +156,9 @@ pub fn docker_default(capabilities: &[String]) -> Seccomp {
 fn kernel_at_least(major: u32, minor: u32) -> bool {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|part| part.parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 

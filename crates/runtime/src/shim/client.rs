@@ -61,12 +61,17 @@ impl Shim {
     ///
     /// The error is the runtime's own text (`runc create failed: …`).
     pub fn spawn(directory: &Path, config: &ShimConfig) -> Result<Self> {
+        Self::spawn_from(Path::new("/proc/self/exe"), directory, config)
+    }
+
+    /// [`Shim::spawn`] from another binary than the running one.
+    pub fn spawn_from(program: &Path, directory: &Path, config: &ShimConfig) -> Result<Self> {
         reap();
         std::fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
         let path = directory.join(CONFIG);
         let text = serde_json::to_vec(config).context("encode shim.json")?;
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        let mut child = Command::new("/proc/self/exe")
+        let mut child = Command::new(program)
             .arg0(SHIM_NAME)
             .arg(directory)
             .stdin(Stdio::null())
@@ -77,13 +82,17 @@ impl Shim {
             .context("start the shim")?;
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line).context("read from the shim")?;
+            BufReader::new(stdout)
+                .read_line(&mut line)
+                .context("read from the shim")?;
         }
         let reply: Reply = match serde_json::from_str(&line) {
             Ok(reply) => reply,
             Err(_) => {
                 let status = child.wait().map(|status| status.to_string()).unwrap_or_default();
-                return Err(Error::new(format!("the shim ended before it created the container: {status}")));
+                return Err(Error::new(format!(
+                    "the shim ended before it created the container: {status}"
+                )));
             }
         };
         match (reply.error, reply.pid) {
@@ -91,7 +100,10 @@ impl Shim {
                 if let Ok(mut children) = CHILDREN.lock() {
                     children.push(child);
                 }
-                Ok(Self { directory: directory.to_owned(), pid })
+                Ok(Self {
+                    directory: directory.to_owned(),
+                    pid,
+                })
             }
             (error, _) => {
                 let _ = child.wait();
@@ -102,7 +114,10 @@ impl Shim {
 
     /// Finds the shim of an earlier daemon again. [`Kind::Gone`] when it has ended: see [`read_exit`].
     pub fn connect(directory: &Path) -> Result<Self> {
-        let mut shim = Self { directory: directory.to_owned(), pid: 0 };
+        let mut shim = Self {
+            directory: directory.to_owned(),
+            pid: 0,
+        };
         shim.pid = shim.info()?.0;
         Ok(shim)
     }
@@ -140,7 +155,10 @@ impl Shim {
     }
 
     pub fn update(&self, resources: &Resources) -> Result<()> {
-        self.ask(&Request::Update { resources: Box::new(resources.clone()) }).map(drop)
+        self.ask(&Request::Update {
+            resources: Box::new(resources.clone()),
+        })
+        .map(drop)
     }
 
     /// Ends the container whatever its state; its exit is reported as any other.
@@ -168,19 +186,35 @@ impl Shim {
     pub fn exec(&self, options: ExecOptions) -> Result<ExecHandle> {
         let AttachOptions { stdin, stdout, stderr } = options.streams;
         let process = Box::new(options.process);
-        let (reply, stream) = self.ask(&Request::Exec { id: options.id, process, stdin, stdout, stderr })?;
+        let (reply, stream) = self.ask(&Request::Exec {
+            id: options.id,
+            process,
+            stdin,
+            stdout,
+            stderr,
+        })?;
         let pid = reply.pid.ok_or_else(|| Error::new("the shim gave no pid"))?;
-        Ok(ExecHandle { pid, stream: (stdin || stdout || stderr).then_some(stream) })
+        Ok(ExecHandle {
+            pid,
+            stream: (stdin || stdout || stderr).then_some(stream),
+        })
     }
 
     pub fn resize_exec(&self, id: &str, width: u16, height: u16) -> Result<()> {
-        self.ask(&Request::ResizeExec { id: id.to_owned(), w: width, h: height }).map(drop)
+        self.ask(&Request::ResizeExec {
+            id: id.to_owned(),
+            w: width,
+            h: height,
+        })
+        .map(drop)
     }
 
     /// Waits for an exec's end and answers with its exit code.
     pub fn wait_exec(&self, id: &str) -> Result<u32> {
         let reply = self.ask(&Request::WaitExec { id: id.to_owned() })?.0;
-        reply.exit_code.ok_or_else(|| Error::new(format!("no exit code of exec {id}")))
+        reply
+            .exit_code
+            .ok_or_else(|| Error::new(format!("no exit code of exec {id}")))
     }
 
     /// Waits for the container's end.
@@ -210,12 +244,21 @@ impl Shim {
     /// Events from now on; the exit also when it has just happened.
     pub fn subscribe(&self) -> Result<Events> {
         let (_, stream) = self.ask(&Request::Subscribe)?;
-        Ok(Events { stream, pending: Vec::new(), open: true })
+        Ok(Events {
+            stream,
+            pending: Vec::new(),
+            open: true,
+        })
     }
 
     /// Sends a request and reads the answering line, and no byte more.
     fn ask(&self, request: &Request) -> Result<(Reply, UnixStream)> {
-        let gone = |what: &str| Error::of(Kind::Gone, format!("{what} the shim in {}: it is gone", self.directory.display()));
+        let gone = |what: &str| {
+            Error::of(
+                Kind::Gone,
+                format!("{what} the shim in {}: it is gone", self.directory.display()),
+            )
+        };
         let mut stream = connect(&self.directory)?;
         let mut line = serde_json::to_vec(request).context("encode request")?;
         line.push(b'\n');
@@ -240,7 +283,11 @@ impl Shim {
 
 fn connect(directory: &Path) -> Result<UnixStream> {
     let gone = |error: std::io::Error| {
-        let text = format!("connect to the shim in {}: {}", directory.display(), crate::error::errno_text(&error));
+        let text = format!(
+            "connect to the shim in {}: {}",
+            directory.display(),
+            crate::error::errno_text(&error)
+        );
         match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => Error::of(Kind::Gone, text),
             _ => Error::new(text),
@@ -296,7 +343,9 @@ impl Events {
 
     /// What has arrived, without waiting.
     pub fn ready(&mut self) -> Result<Vec<Event>> {
-        self.stream.set_nonblocking(true).context("make the subscription non-blocking")?;
+        self.stream
+            .set_nonblocking(true)
+            .context("make the subscription non-blocking")?;
         self.read_once()?;
         let mut events = Vec::new();
         while let Some(event) = self.take()? {
@@ -307,7 +356,9 @@ impl Events {
 
     /// The next event; `None` when the shim is gone.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
-        self.stream.set_nonblocking(false).context("make the subscription blocking")?;
+        self.stream
+            .set_nonblocking(false)
+            .context("make the subscription blocking")?;
         loop {
             if let Some(event) = self.take()? {
                 return Ok(Some(event));
@@ -324,14 +375,20 @@ impl Events {
         match self.stream.read(&mut portion) {
             Ok(0) => self.open = false,
             Ok(length) => self.pending.extend_from_slice(&portion[..length]),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
+                ) => {}
             Err(_) => self.open = false,
         }
         Ok(())
     }
 
     fn take(&mut self) -> Result<Option<Event>> {
-        let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+        let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') else {
+            return Ok(None);
+        };
         let line: Vec<u8> = self.pending.drain(..=end).collect();
         let notice: Notice = serde_json::from_slice(&line).context("parse the shim's event")?;
         Ok(Some(notice.into()))

@@ -18,7 +18,12 @@ pub enum Role {
     /// A runtime process works on its request.
     Waiting,
     /// Streams of the container (`None`) or an exec.
-    Stream { exec: Option<String>, stdin: bool, stdout: bool, stderr: bool },
+    Stream {
+        exec: Option<String>,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    },
     Subscriber,
     /// Wants an exec's exit code.
     ExecWaiter(String),
@@ -58,9 +63,9 @@ impl Connection {
     /// Whether it takes this stream of this process.
     pub fn takes(&self, process: Option<&str>, stream: u8) -> bool {
         match &self.role {
-            Role::Stream { exec, stdout, stderr, .. } => {
-                exec.as_deref() == process && (if stream == 2 { *stderr } else { *stdout })
-            }
+            Role::Stream {
+                exec, stdout, stderr, ..
+            } => exec.as_deref() == process && (if stream == 2 { *stderr } else { *stdout }),
             _ => false,
         }
     }

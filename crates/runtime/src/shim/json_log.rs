@@ -25,7 +25,12 @@ pub struct JsonLog {
 }
 
 impl JsonLog {
-    pub fn open(path: &Path, max_size: Option<u64>, max_file: u32, attrs: &BTreeMap<String, String>) -> io::Result<Self> {
+    pub fn open(
+        path: &Path,
+        max_size: Option<u64>,
+        max_file: u32,
+        attrs: &BTreeMap<String, String>,
+    ) -> io::Result<Self> {
         let file = open(path, false)?;
         let size = file.metadata()?.len();
         let attrs = match attrs.is_empty() {
@@ -86,7 +91,11 @@ impl JsonLog {
     /// The stream ended: an unfinished line is an entry without a newline.
     pub fn finish(&mut self, stream: u8) -> io::Result<()> {
         let pending = std::mem::take(&mut self.pending[usize::from(stream == 2)]);
-        if pending.is_empty() { Ok(()) } else { self.entry(stream, &pending, false) }
+        if pending.is_empty() {
+            Ok(())
+        } else {
+            self.entry(stream, &pending, false)
+        }
     }
 
     fn entry(&mut self, stream: u8, text: &[u8], newline: bool) -> io::Result<()> {
@@ -98,8 +107,13 @@ impl JsonLog {
             line.extend_from_slice(b"\\n");
         }
         let stream = if stream == 2 { "stderr" } else { "stdout" };
-        let written = write!(line, "\",\"stream\":\"{stream}\"{},\"time\":\"{}\"}}\n", self.attrs, crate::time::now())
-            .and_then(|()| self.append(&line));
+        let written = write!(
+            line,
+            "\",\"stream\":\"{stream}\"{},\"time\":\"{}\"}}\n",
+            self.attrs,
+            crate::time::now()
+        )
+        .and_then(|()| self.append(&line));
         // A rare long line must not stay in memory for ever.
         if line.capacity() > 4096 {
             line = Vec::new();
@@ -142,7 +156,14 @@ impl JsonLog {
 fn open(path: &Path, truncate: bool) -> io::Result<File> {
     // Appending, so that what a tool truncates does not come back as a hole.
     if truncate {
-        drop(OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(path)?);
+        drop(
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o640)
+                .open(path)?,
+        );
     }
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
@@ -177,7 +198,10 @@ mod tests {
         text.lines()
             .map(|line| {
                 let value: serde_json::Value = serde_json::from_str(line).unwrap();
-                (value["log"].as_str().unwrap().to_owned(), value["stream"].as_str().unwrap().to_owned())
+                (
+                    value["log"].as_str().unwrap().to_owned(),
+                    value["stream"].as_str().unwrap().to_owned(),
+                )
             })
             .collect()
     }
@@ -192,7 +216,12 @@ mod tests {
         log.write(1, b"o\nthree").unwrap();
         log.finish(1).unwrap();
         let pair = |log: &str, stream: &str| (log.to_owned(), stream.to_owned());
-        let expected = [pair("one\n", "stdout"), pair("err\n", "stderr"), pair("two\n", "stdout"), pair("three", "stdout")];
+        let expected = [
+            pair("one\n", "stdout"),
+            pair("err\n", "stderr"),
+            pair("two\n", "stdout"),
+            pair("three", "stdout"),
+        ];
         assert_eq!(lines(&path), expected);
     }
 
@@ -216,7 +245,10 @@ mod tests {
     fn escapes() {
         let mut out = Vec::new();
         escape(b"a\"\\\t<&>\x1b\xff\xe2\x80\xa8\xc3\xa9", &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), "a\\\"\\\\\\u0009\\u003c\\u0026\\u003e\\u001b\\ufffd\\u2028é");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "a\\\"\\\\\\u0009\\u003c\\u0026\\u003e\\u001b\\ufffd\\u2028é"
+        );
     }
 
     #[test]
@@ -226,9 +258,14 @@ mod tests {
         let attrs = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
         let mut log = JsonLog::open(&path, Some(100), 3, &attrs).unwrap();
         for number in 0..9 {
-            log.write(1, format!("line {number} padding padding\n").as_bytes()).unwrap();
+            log.write(1, format!("line {number} padding padding\n").as_bytes())
+                .unwrap();
         }
-        assert!(std::fs::read_to_string(&path).unwrap().contains("\"stream\":\"stdout\",\"attrs\":{\"k\":\"v\"},\"time\""));
+        assert!(
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .contains("\"stream\":\"stdout\",\"attrs\":{\"k\":\"v\"},\"time\"")
+        );
         let count = |name: &str| lines(&directory.path().join(name)).len();
         assert_eq!((count("log"), count("log.1"), count("log.2")), (1, 2, 2));
         assert!(!directory.path().join("log.3").exists());

@@ -20,10 +20,15 @@ impl OomWatch {
     /// Watches the group of a process.
     pub fn new(pid: i32) -> Result<Self> {
         let cgroup = Cgroup::of_process(pid)?;
-        let directory = cgroup.controller("memory").ok_or_else(|| Error::new("no memory cgroup"))?.to_owned();
+        let directory = cgroup
+            .controller("memory")
+            .ok_or_else(|| Error::new("no memory cgroup"))?
+            .to_owned();
         let v2 = cgroup.is_v2();
         let fd = if v2 {
-            File::open(directory.join("memory.events")).context("open memory.events")?.into()
+            File::open(directory.join("memory.events"))
+                .context("open memory.events")?
+                .into()
         } else {
             let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
             let event = rustix::event::eventfd(0, flags).context("make an eventfd")?;
@@ -32,7 +37,12 @@ impl OomWatch {
             std::fs::write(directory.join("cgroup.event_control"), line).context("write cgroup.event_control")?;
             event
         };
-        Ok(Self { seen: cgroup.oom_kills(), cgroup, fd, v2 })
+        Ok(Self {
+            seen: cgroup.oom_kills(),
+            cgroup,
+            fd,
+            v2,
+        })
     }
 
     pub fn as_fd(&self) -> BorrowedFd<'_> {

@@ -35,8 +35,14 @@ pub fn main_shim(args: Vec<OsString>) -> i32 {
     };
     let server = Server::open(&directory);
     let reply = match &server {
-        Ok(server) => Reply { pid: Some(server.sessions[0].pid), ..Reply::default() },
-        Err(error) => Reply { error: Some(error.to_string()), ..Reply::default() },
+        Ok(server) => Reply {
+            pid: Some(server.sessions[0].pid),
+            ..Reply::default()
+        },
+        Err(error) => Reply {
+            error: Some(error.to_string()),
+            ..Reply::default()
+        },
     };
     let mut text = serde_json::to_string(&reply).unwrap_or_default();
     text.push('\n');
@@ -135,7 +141,8 @@ impl Server {
         // Out of the daemon's session: its end must not signal us. Already a leader when started by hand.
         let _ = rustix::process::setsid();
         let _ = sys::process::set_name(c"shim");
-        let signals = SignalFd::new(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP]).context("read signals")?;
+        let signals =
+            SignalFd::new(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP]).context("read signals")?;
         sys::process::set_child_subreaper().context("become a subreaper")?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory_fd = rustix::fs::open(directory, flags, Mode::empty())
@@ -146,8 +153,14 @@ impl Server {
         let config: ShimConfig = serde_json::from_slice(&text).with_context(|| format!("parse {}", path.display()))?;
         let log = match &config.log {
             LogConfig::None => None,
-            LogConfig::JsonFile { path, max_size, max_file, attrs } => Some(
-                JsonLog::open(path, *max_size, *max_file, attrs).with_context(|| format!("open log {}", path.display()))?,
+            LogConfig::JsonFile {
+                path,
+                max_size,
+                max_file,
+                attrs,
+            } => Some(
+                JsonLog::open(path, *max_size, *max_file, attrs)
+                    .with_context(|| format!("open log {}", path.display()))?,
             ),
         };
         let _ = std::fs::remove_file(directory.join(SOCKET));
@@ -205,7 +218,10 @@ impl Server {
     /// only at the loop's top and bottom.
     fn wait(&self) -> Result<Vec<(Token, PollFlags)>> {
         let mut tokens = vec![Token::Signals, Token::Listener];
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let mut fds = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
         if let Some(oom) = &self.oom {
             tokens.push(Token::Oom);
             fds.push(PollFd::from_borrowed_fd(oom.as_fd(), oom.events()));
@@ -228,7 +244,11 @@ impl Server {
             let name = session.exec.as_deref();
             for (place, (stream, fd)) in session.sources.iter().enumerate() {
                 // A client that does not read stops the writer, as a full pipe does.
-                if !self.connections.iter().any(|c| c.takes(name, *stream) && c.owes_too_much()) {
+                if !self
+                    .connections
+                    .iter()
+                    .any(|c| c.takes(name, *stream) && c.owes_too_much())
+                {
                     tokens.push(Token::Source(index, place));
                     fds.push(PollFd::new(fd, PollFlags::IN));
                 }
@@ -240,10 +260,18 @@ impl Server {
                 fds.push(PollFd::new(stdin, PollFlags::OUT));
             }
         }
-        let deadline = self.deadlines.iter().map(|(_, at)| *at).chain(self.ending.iter().map(|e| e.deadline)).min();
+        let deadline = self
+            .deadlines
+            .iter()
+            .map(|(_, at)| *at)
+            .chain(self.ending.iter().map(|e| e.deadline))
+            .min();
         let timeout = deadline.map(|at| {
             let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-            Timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos() as _ }
+            Timespec {
+                tv_sec: left.as_secs() as _,
+                tv_nsec: left.subsec_nanos() as _,
+            }
         });
         match poll(&mut fds, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(vec![]),
@@ -302,7 +330,11 @@ impl Server {
     fn feed(&mut self, index: usize) {
         let session = &mut self.sessions[index];
         let name = session.exec.clone();
-        for connection in self.connections.iter_mut().filter(|connection| connection.feeds(name.as_deref())) {
+        for connection in self
+            .connections
+            .iter_mut()
+            .filter(|connection| connection.feeds(name.as_deref()))
+        {
             while !connection.input.is_empty() {
                 let Some(stdin) = &session.stdin else {
                     connection.input.clear();
@@ -326,7 +358,9 @@ impl Server {
     /// Copies a portion of output to the log and the clients.
     fn pump(&mut self, index: usize, place: usize) {
         let mut portion = [0u8; 8192];
-        let Some((stream, fd)) = self.sessions[index].sources.get(place) else { return };
+        let Some((stream, fd)) = self.sessions[index].sources.get(place) else {
+            return;
+        };
         let stream = *stream;
         match session::read(fd, &mut portion) {
             None => {}
@@ -369,15 +403,26 @@ impl Server {
                 session.terminal = None;
                 self.deadlines.retain(|(exec, _)| *exec != name);
                 for connection in &mut self.connections {
-                    if matches!(&connection.role, Role::Stream { exec: Some(exec), .. } if *exec == name) && !connection.closing {
+                    if matches!(&connection.role, Role::Stream { exec: Some(exec), .. } if *exec == name)
+                        && !connection.closing
+                    {
                         connection.finish();
                     }
                 }
             }
         }
-        let ended = self.sessions.iter().skip(1).filter(|s| s.exit_code.is_some() && s.sources.is_empty()).count();
+        let ended = self
+            .sessions
+            .iter()
+            .skip(1)
+            .filter(|s| s.exit_code.is_some() && s.sources.is_empty())
+            .count();
         if ended > KEPT_EXECS
-            && let Some(oldest) = self.sessions.iter().skip(1).position(|s| s.exit_code.is_some() && s.sources.is_empty())
+            && let Some(oldest) = self
+                .sessions
+                .iter()
+                .skip(1)
+                .position(|s| s.exit_code.is_some() && s.sources.is_empty())
         {
             self.sessions.remove(oldest + 1);
         }
@@ -395,7 +440,11 @@ impl Server {
         let pid = self.sessions[0].pid;
         match request {
             Request::Info => {
-                let reply = Reply { pid: Some(pid), started: Some(self.started), ..Reply::default() };
+                let reply = Reply {
+                    pid: Some(pid),
+                    started: Some(self.started),
+                    ..Reply::default()
+                };
                 self.connections[index].send_line(&reply);
                 self.connections[index].finish();
             }
@@ -411,7 +460,10 @@ impl Server {
                 self.answer(number, resized);
             }
             Request::ResizeExec { id, w, h } => {
-                let found = self.sessions.iter().find(|session| session.exec.as_deref() == Some(&id));
+                let found = self
+                    .sessions
+                    .iter()
+                    .find(|session| session.exec.as_deref() == Some(&id));
                 let resized = match found {
                     Some(session) => session.resize(&ConsoleSize { height: h, width: w }),
                     None => Err(Error::new(format!("no such exec: {id}"))),
@@ -423,7 +475,12 @@ impl Server {
             Request::Update { resources } => self.call(number, Call::Update(resources), Then::Answer),
             Request::Attach { stdin, stdout, stderr } => {
                 let connection = &mut self.connections[index];
-                connection.role = Role::Stream { exec: None, stdin, stdout, stderr };
+                connection.role = Role::Stream {
+                    exec: None,
+                    stdin,
+                    stdout,
+                    stderr,
+                };
                 connection.send_line(&Reply::default());
             }
             Request::Subscribe => {
@@ -442,15 +499,23 @@ impl Server {
                     self.answer(number, Err(Error::new(format!("no such exec: {id}"))));
                 }
             }
-            Request::Exec { id, process, stdin, stdout, stderr } => {
-                match self.exec(id, &process, (stdin, stdout, stderr)) {
-                    Ok((running, pending)) => {
-                        self.connections[index].role = Role::Waiting;
-                        self.operations.push(Operation { running, connection: number, then: Then::Exec(Box::new(pending)) });
-                    }
-                    Err(error) => self.answer(number, Err(error)),
+            Request::Exec {
+                id,
+                process,
+                stdin,
+                stdout,
+                stderr,
+            } => match self.exec(id, &process, (stdin, stdout, stderr)) {
+                Ok((running, pending)) => {
+                    self.connections[index].role = Role::Waiting;
+                    self.operations.push(Operation {
+                        running,
+                        connection: number,
+                        then: Then::Exec(Box::new(pending)),
+                    });
                 }
-            }
+                Err(error) => self.answer(number, Err(error)),
+            },
             // The rest follows from its end.
             Request::Delete => {
                 let sent = sys::signal::send(pid, libc::SIGKILL).context("kill init");
@@ -460,8 +525,15 @@ impl Server {
     }
 
     fn answer(&mut self, number: u64, result: Result<()>) {
-        let reply = Reply { error: result.err().map(|error| error.to_string()), ..Reply::default() };
-        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.number == number) {
+        let reply = Reply {
+            error: result.err().map(|error| error.to_string()),
+            ..Reply::default()
+        };
+        if let Some(connection) = self
+            .connections
+            .iter_mut()
+            .find(|connection| connection.number == number)
+        {
             connection.send_line(&reply);
             connection.finish();
         }
@@ -471,10 +543,18 @@ impl Server {
         match self.runtime.call(call) {
             Outcome::Done(result) => self.completed(number, then, result),
             Outcome::Running(running) => {
-                if let Some(connection) = self.connections.iter_mut().find(|connection| connection.number == number) {
+                if let Some(connection) = self
+                    .connections
+                    .iter_mut()
+                    .find(|connection| connection.number == number)
+                {
                     connection.role = Role::Waiting;
                 }
-                self.operations.push(Operation { running, connection: number, then });
+                self.operations.push(Operation {
+                    running,
+                    connection: number,
+                    then,
+                });
             }
         }
     }
@@ -499,8 +579,15 @@ impl Server {
     }
 
     /// Begins an exec: streams, files, and the runtime's process.
-    fn exec(&mut self, id: String, process: &oci::runtime::Process, streams: (bool, bool, bool)) -> Result<(Running, PendingExec)> {
-        if !crate::container::check_id(&id).is_ok() || self.sessions.iter().any(|session| session.exec.as_deref() == Some(&id)) {
+    fn exec(
+        &mut self,
+        id: String,
+        process: &oci::runtime::Process,
+        streams: (bool, bool, bool),
+    ) -> Result<(Running, PendingExec)> {
+        if !crate::container::check_id(&id).is_ok()
+            || self.sessions.iter().any(|session| session.exec.as_deref() == Some(&id))
+        {
             return Err(Error::new(format!("exec id {id:?} is invalid or in use")));
         }
         let process_file = self.directory.join(format!("exec-{id}.json"));
@@ -508,7 +595,11 @@ impl Server {
         let text = serde_json::to_vec(process).context("encode process")?;
         std::fs::write(&process_file, text).with_context(|| format!("write {}", process_file.display()))?;
         let console = match process.terminal {
-            true => Some(ConsoleSocket::new(&self.directory, &self.directory_fd, &format!("exec-{id}.sock"))?),
+            true => Some(ConsoleSocket::new(
+                &self.directory,
+                &self.directory_fd,
+                &format!("exec-{id}.sock"),
+            )?),
             false => None,
         };
         let (mut session, stdio) = match console {
@@ -519,22 +610,44 @@ impl Server {
         session.close_stdin = true;
         let path = console.as_ref().map(|console| console.path.clone());
         let running = self.runtime.exec(&process_file, stdio, path.as_deref(), &pid_file)?;
-        Ok((running, PendingExec { id, session, console, process_file, pid_file, streams }))
+        Ok((
+            running,
+            PendingExec {
+                id,
+                session,
+                console,
+                process_file,
+                pid_file,
+                streams,
+            },
+        ))
     }
 
     fn exec_started(&mut self, number: u64, mut session: Session, (stdin, stdout, stderr): (bool, bool, bool)) {
         let ended = self.unknown.iter().position(|(pid, _)| *pid == session.pid);
         let ended = ended.map(|index| self.unknown.remove(index).1);
-        let reply = Reply { pid: Some(session.pid), ..Reply::default() };
+        let reply = Reply {
+            pid: Some(session.pid),
+            ..Reply::default()
+        };
         let (id, pid) = (session.exec.clone(), session.pid);
         if session.terminal.is_some() && !stdin {
             session.stdin = None;
         }
         self.sessions.push(session);
-        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.number == number) {
+        if let Some(connection) = self
+            .connections
+            .iter_mut()
+            .find(|connection| connection.number == number)
+        {
             connection.send_line(&reply);
             if stdin || stdout || stderr {
-                connection.role = Role::Stream { exec: id, stdin, stdout, stderr };
+                connection.role = Role::Stream {
+                    exec: id,
+                    stdin,
+                    stdout,
+                    stderr,
+                };
             } else {
                 connection.finish();
             }
@@ -557,18 +670,35 @@ impl Server {
     }
 
     fn process_ended(&mut self, pid: i32, code: u32) {
-        if let Some(index) = self.operations.iter().position(|operation| operation.running.pid == pid) {
+        if let Some(index) = self
+            .operations
+            .iter()
+            .position(|operation| operation.running.pid == pid)
+        {
             let operation = self.operations.remove(index);
             let result = operation.running.finish(code);
             self.completed(operation.connection, operation.then, result);
-            if !self.operations.iter().any(|operation| matches!(operation.then, Then::Exec(_))) {
+            if !self
+                .operations
+                .iter()
+                .any(|operation| matches!(operation.then, Then::Exec(_)))
+            {
                 self.unknown.clear();
             }
             return;
         }
-        let Some(index) = self.sessions.iter().position(|session| session.pid == pid && session.exit_code.is_none()) else {
+        let Some(index) = self
+            .sessions
+            .iter()
+            .position(|session| session.pid == pid && session.exit_code.is_none())
+        else {
             // Perhaps an exec's process whose runtime has not ended yet.
-            if self.operations.iter().any(|operation| matches!(operation.then, Then::Exec(_))) && self.unknown.len() < 1024 {
+            if self
+                .operations
+                .iter()
+                .any(|operation| matches!(operation.then, Then::Exec(_)))
+                && self.unknown.len() < 1024
+            {
                 self.unknown.push((pid, code));
             }
             return;
@@ -578,26 +708,38 @@ impl Server {
             return self.container_ended(code);
         };
         self.deadlines.push((id.clone(), Instant::now() + GRACE));
-        let notice = Notice::ExecExit { id: id.clone(), exit_code: code };
+        let notice = Notice::ExecExit {
+            id: id.clone(),
+            exit_code: code,
+        };
         self.notify(&notice);
         self.tell_exec_waiters();
     }
 
     fn tell_exec_waiters(&mut self) {
         for connection in &mut self.connections {
-            let Role::ExecWaiter(id) = &connection.role else { continue };
+            let Role::ExecWaiter(id) = &connection.role else {
+                continue;
+            };
             let session = self.sessions.iter().find(|session| session.exec.as_deref() == Some(id));
             if let Some(code) = session.and_then(|session| session.exit_code)
                 && !connection.closing
             {
-                connection.send_line(&Reply { exit_code: Some(code), ..Reply::default() });
+                connection.send_line(&Reply {
+                    exit_code: Some(code),
+                    ..Reply::default()
+                });
                 connection.finish();
             }
         }
     }
 
     fn notify(&mut self, notice: &Notice) {
-        for connection in self.connections.iter_mut().filter(|connection| connection.role == Role::Subscriber) {
+        for connection in self
+            .connections
+            .iter_mut()
+            .filter(|connection| connection.role == Role::Subscriber)
+        {
             connection.send_line(notice);
         }
     }
@@ -610,10 +752,20 @@ impl Server {
 
     fn container_ended(&mut self, code: u32) {
         // Before the cgroup is gone.
+        self.out_of_memory();
         let oom_killed = self.oom.as_mut().is_some_and(|oom| oom.killed());
         self.oom = None;
-        let status = ExitStatus { code, exited_at: time::now(), oom_killed };
-        self.ending = Some(Ending { status, deleted: false, told: false, deadline: Instant::now() + GRACE });
+        let status = ExitStatus {
+            code,
+            exited_at: time::now(),
+            oom_killed,
+        };
+        self.ending = Some(Ending {
+            status,
+            deleted: false,
+            told: false,
+            deadline: Instant::now() + GRACE,
+        });
         // A failure leaves files of the runtime behind, which the next delete sweeps; the end itself is reported.
         self.call(0, Call::Delete, Then::Deleted);
     }
@@ -626,8 +778,8 @@ impl Server {
         if ending.told {
             return Ok(overdue || !self.connections.iter().any(Connection::has_output));
         }
-        let quiet = self.sessions[0].sources.is_empty()
-            && self.sessions.iter().all(|session| session.exit_code.is_some());
+        let quiet =
+            self.sessions[0].sources.is_empty() && self.sessions.iter().all(|session| session.exit_code.is_some());
         if !(ending.deleted && quiet) && !overdue {
             return Ok(false);
         }
@@ -648,7 +800,9 @@ impl Server {
                 self.process_ended(self.sessions[index].pid, 137);
             }
         }
-        let Some(ending) = &mut self.ending else { return Ok(false) };
+        let Some(ending) = &mut self.ending else {
+            return Ok(false);
+        };
         ending.told = true;
         ending.deadline = Instant::now() + GRACE;
         let status = ending.status.clone();
@@ -668,7 +822,10 @@ impl PendingExec {
     /// The runtime is done: the session with its pid and terminal.
     fn complete(mut self: Box<Self>) -> Result<(Session, (bool, bool, bool))> {
         let text = std::fs::read_to_string(&self.pid_file).with_context(|| format!("read pid of exec {}", self.id))?;
-        self.session.pid = text.trim().parse().map_err(|_| Error::new(format!("pid of exec {}: {text:?}", self.id)))?;
+        self.session.pid = text
+            .trim()
+            .parse()
+            .map_err(|_| Error::new(format!("pid of exec {}: {text:?}", self.id)))?;
         if let Some(console) = &self.console {
             self.session.set_terminal(console.terminal()?)?;
         }
@@ -706,7 +863,10 @@ fn create(runtime: &mut Runtime, directory: &Path, directory_fd: &OwnedFd) -> Re
     };
     running.finish(status.and_then(|(_, status)| exit_code(status)).unwrap_or(255))?;
     let text = std::fs::read_to_string(&pid_file).context("read init's pid")?;
-    session.pid = text.trim().parse().map_err(|_| Error::new(format!("init's pid: {text:?}")))?;
+    session.pid = text
+        .trim()
+        .parse()
+        .map_err(|_| Error::new(format!("init's pid: {text:?}")))?;
     if let Some(console) = &console {
         session.set_terminal(console.terminal()?)?;
         if !config.open_stdin {

@@ -50,7 +50,11 @@ pub struct Runtime {
 
 impl Runtime {
     pub fn new(directory: &Path, config: ShimConfig) -> Self {
-        Self { directory: directory.to_owned(), config, counter: 0 }
+        Self {
+            directory: directory.to_owned(),
+            config,
+            counter: 0,
+        }
     }
 
     pub fn config(&self) -> &ShimConfig {
@@ -69,21 +73,37 @@ impl Runtime {
                 own
             }
         };
-        command.arg("--root").arg(&runtime.root).arg("--log").arg(&log).args(["--log-format", "json"]).args(&runtime.args);
+        command
+            .arg("--root")
+            .arg(&runtime.root)
+            .arg("--log")
+            .arg(&log)
+            .args(["--log-format", "json"])
+            .args(&runtime.args);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         (command, log)
     }
 
     fn spawn(command: &mut Command, log: PathBuf) -> Result<Running> {
-        let child = command.spawn().with_context(|| format!("start runtime {}", command.get_program().display()))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("start runtime {}", command.get_program().display()))?;
         // Reaped by the shim's own loop, with all others.
-        Ok(Running { pid: child.id() as i32, log })
+        Ok(Running {
+            pid: child.id() as i32,
+            log,
+        })
     }
 
     /// `create` with these streams. The init it makes becomes our child.
     pub fn create(&mut self, stdio: session::Stdio, console: Option<&Path>, pid_file: &Path) -> Result<Running> {
         let (mut command, log) = self.command();
-        command.arg("create").arg("--bundle").arg(&self.config.bundle).arg("--pid-file").arg(pid_file);
+        command
+            .arg("create")
+            .arg("--bundle")
+            .arg(&self.config.bundle)
+            .arg("--pid-file")
+            .arg(pid_file);
         if let Some(console) = console {
             command.arg("--console-socket").arg(console);
         }
@@ -93,9 +113,21 @@ impl Runtime {
     }
 
     /// `exec --detach` of the process in a file.
-    pub fn exec(&mut self, process: &Path, stdio: session::Stdio, console: Option<&Path>, pid_file: &Path) -> Result<Running> {
+    pub fn exec(
+        &mut self,
+        process: &Path,
+        stdio: session::Stdio,
+        console: Option<&Path>,
+        pid_file: &Path,
+    ) -> Result<Running> {
         let (mut command, log) = self.command();
-        command.arg("exec").arg("--detach").arg("--process").arg(process).arg("--pid-file").arg(pid_file);
+        command
+            .arg("exec")
+            .arg("--detach")
+            .arg("--process")
+            .arg(process)
+            .arg("--pid-file")
+            .arg(pid_file);
         if let Some(console) = console {
             command.arg("--console-socket").arg(console);
         }
@@ -162,13 +194,18 @@ impl Running {
             let failed = matches!(value["level"].as_str(), Some("error" | "fatal"));
             failed.then(|| value["msg"].as_str().map(str::to_owned))?
         });
-        Err(Error::new(message.unwrap_or_else(|| format!("the runtime ended with exit code {code}"))))
+        Err(Error::new(
+            message.unwrap_or_else(|| format!("the runtime ended with exit code {code}")),
+        ))
     }
 }
 
 fn set_stdio(command: &mut Command, stdio: session::Stdio) {
     let stream = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, |fd| Stdio::from(File::from(fd)));
-    command.stdin(stream(stdio.stdin)).stdout(stream(stdio.stdout)).stderr(stream(stdio.stderr));
+    command
+        .stdin(stream(stdio.stdin))
+        .stdout(stream(stdio.stdout))
+        .stderr(stream(stdio.stderr));
 }
 
 /// A listening console socket in the shim's directory, under a path any runtime can connect to.
@@ -182,11 +219,17 @@ impl ConsoleSocket {
     /// `directory_fd` is the shim's open directory: its path may be too long for a socket address.
     pub fn new(directory: &Path, directory_fd: &OwnedFd, name: &str) -> Result<Self> {
         use std::os::fd::AsRawFd;
-        let path = PathBuf::from(format!("/proc/{}/fd/{}/{name}", std::process::id(), directory_fd.as_raw_fd()));
+        let path = PathBuf::from(format!(
+            "/proc/{}/fd/{}/{name}",
+            std::process::id(),
+            directory_fd.as_raw_fd()
+        ));
         let file = directory.join(name);
         let _ = std::fs::remove_file(&file);
         let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", file.display()))?;
-        listener.set_nonblocking(true).context("make the console socket non-blocking")?;
+        listener
+            .set_nonblocking(true)
+            .context("make the console socket non-blocking")?;
         Ok(Self { listener, file, path })
     }
 
