@@ -17,13 +17,21 @@ pub struct Time {
 impl Time {
     /// The wall clock.
     pub fn now() -> Time {
-        match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => Time {
-                seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-                nanos: since.subsec_nanos(),
-            },
-            Err(_) => Time { seconds: 0, nanos: 0 },
+        Time::of(SystemTime::now())
+    }
+
+    /// The moment of a system time; before 1970 is 1970.
+    pub fn of(time: SystemTime) -> Time {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Time {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanos: since.subsec_nanos(),
         }
+    }
+
+    /// The same without what is below a second.
+    pub fn whole_seconds(self) -> Time {
+        Time { nanos: 0, ..self }
     }
 
     /// Nanoseconds since 1970, saturating in 2262.

@@ -24,7 +24,10 @@ pub fn incoming(body: hyper::body::Incoming) -> Box<dyn Read + Send> {
     }
     let (send, receive) = mpsc::channel(DEPTH);
     tokio::spawn(pump(body, send));
-    Box::new(Input { receive, chunk: Bytes::new() })
+    Box::new(Input {
+        receive,
+        chunk: Bytes::new(),
+    })
 }
 
 async fn pump(mut body: hyper::body::Incoming, send: mpsc::Sender<io::Result<Bytes>>) {
@@ -146,7 +149,9 @@ impl Body for OutputBody {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        self.receive.poll_recv(cx).map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
+        self.receive
+            .poll_recv(cx)
+            .map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

@@ -32,82 +32,304 @@ struct Opt {
 }
 
 const fn opt(name: &'static str, key: &'static str, shape: Shape, help: &'static str) -> Opt {
-    Opt { name, short: None, key, shape, help }
+    Opt {
+        name,
+        short: None,
+        key,
+        shape,
+        help,
+    }
 }
 
 const fn short(name: &'static str, short: char, key: &'static str, shape: Shape, help: &'static str) -> Opt {
-    Opt { name, short: Some(short), key, shape, help }
+    Opt {
+        name,
+        short: Some(short),
+        key,
+        shape,
+        help,
+    }
 }
 
 use Shape::{Flag, Ignored, Json, List, Map, Text};
 
 const OPTIONS: &[Opt] = &[
     opt("bip", "bip", Text, "Network bridge IP, as CIDR"),
-    short("bridge", 'b', "bridge", Text, "Attach containers to a network bridge (default \"balena0\")"),
-    opt("cgroup-parent", "cgroup-parent", Text, "Set parent cgroup for all containers"),
-    opt("config-file", "", Text, "Daemon configuration file (default \"/etc/balena-engine/daemon.json\")"),
+    short(
+        "bridge",
+        'b',
+        "bridge",
+        Text,
+        "Attach containers to a network bridge (default \"balena0\")",
+    ),
+    opt(
+        "cgroup-parent",
+        "cgroup-parent",
+        Text,
+        "Set parent cgroup for all containers",
+    ),
+    opt(
+        "config-file",
+        "",
+        Text,
+        "Daemon configuration file (default \"/etc/balena-engine/daemon.json\")",
+    ),
     opt("containerd", "containerd", Ignored, "Accepted and ignored"),
-    opt("containerd-namespace", "containerd-namespace", Ignored, "Accepted and ignored"),
-    opt("containerd-plugins-namespace", "containerd-plugin-namespace", Ignored, "Accepted and ignored"),
-    opt("data-root", "data-root", Text, "Root directory of persistent state (default \"/var/lib/balena-engine\")"),
+    opt(
+        "containerd-namespace",
+        "containerd-namespace",
+        Ignored,
+        "Accepted and ignored",
+    ),
+    opt(
+        "containerd-plugins-namespace",
+        "containerd-plugin-namespace",
+        Ignored,
+        "Accepted and ignored",
+    ),
+    opt(
+        "data-root",
+        "data-root",
+        Text,
+        "Root directory of persistent state (default \"/var/lib/balena-engine\")",
+    ),
     short("debug", 'D', "debug", Flag, "Enable debug mode"),
-    opt("default-runtime", "default-runtime", Text, "Default OCI runtime for containers (default \"runc\")"),
-    opt("default-shm-size", "default-shm-size", Text, "Default shm size for containers (default 64MiB)"),
+    opt(
+        "default-runtime",
+        "default-runtime",
+        Text,
+        "Default OCI runtime for containers (default \"runc\")",
+    ),
+    opt(
+        "default-shm-size",
+        "default-shm-size",
+        Text,
+        "Default shm size for containers (default 64MiB)",
+    ),
     opt("default-ulimit", "default-ulimits", Json, ""),
     opt("dns", "dns", List, "DNS server to use"),
     opt("dns-opt", "dns-opts", List, "DNS options to use"),
     opt("dns-search", "dns-search", List, "DNS search domains to use"),
     opt("exec-opt", "exec-opts", List, "Runtime execution options"),
-    opt("exec-root", "exec-root", Text, "Root directory for execution state files (default \"/var/run/balena-engine\")"),
+    opt(
+        "exec-root",
+        "exec-root",
+        Text,
+        "Root directory for execution state files (default \"/var/run/balena-engine\")",
+    ),
     opt("experimental", "experimental", Flag, "Enable experimental features"),
     opt("fixed-cidr", "fixed-cidr", Text, "IPv4 subnet for fixed IPs"),
-    short("group", 'G', "group", Text, "Group for the unix socket (default \"balena-engine\")"),
+    short(
+        "group",
+        'G',
+        "group",
+        Text,
+        "Group for the unix socket (default \"balena-engine\")",
+    ),
     short("host", 'H', "hosts", List, "Daemon socket(s) to connect to"),
-    opt("icc", "icc", Flag, "Enable inter-container communication (default true)"),
-    opt("init", "init", Flag, "Run an init in the container to forward signals and reap processes"),
-    opt("insecure-registry", "insecure-registries", List, "Enable insecure registry communication"),
-    opt("ip", "ip", Text, "Host IP for port publishing from the default bridge network (default 0.0.0.0)"),
-    opt("ip-forward", "ip-forward", Flag, "Enable IP forwarding in system configuration (default true)"),
-    opt("ip-masq", "ip-masq", Flag, "Enable IP masquerading for the default bridge network (default true)"),
-    opt("iptables", "iptables", Flag, "Enable addition of iptables rules (default true)"),
+    opt(
+        "icc",
+        "icc",
+        Flag,
+        "Enable inter-container communication (default true)",
+    ),
+    opt(
+        "init",
+        "init",
+        Flag,
+        "Run an init in the container to forward signals and reap processes",
+    ),
+    opt(
+        "insecure-registry",
+        "insecure-registries",
+        List,
+        "Enable insecure registry communication",
+    ),
+    opt(
+        "ip",
+        "ip",
+        Text,
+        "Host IP for port publishing from the default bridge network (default 0.0.0.0)",
+    ),
+    opt(
+        "ip-forward",
+        "ip-forward",
+        Flag,
+        "Enable IP forwarding in system configuration (default true)",
+    ),
+    opt(
+        "ip-masq",
+        "ip-masq",
+        Flag,
+        "Enable IP masquerading for the default bridge network (default true)",
+    ),
+    opt(
+        "iptables",
+        "iptables",
+        Flag,
+        "Enable addition of iptables rules (default true)",
+    ),
     opt("ip6tables", "ip6tables", Flag, "Enable addition of ip6tables rules"),
-    opt("ipv6", "ipv6", Flag, "Enable IPv6 networking for the default bridge network"),
+    opt(
+        "ipv6",
+        "ipv6",
+        Flag,
+        "Enable IPv6 networking for the default bridge network",
+    ),
     opt("label", "labels", List, "Set key=value labels to the daemon"),
-    opt("live-restore", "live-restore", Ignored, "Always on: containers survive the daemon"),
-    opt("log-driver", "log-driver", Text, "Default driver for container logs (default \"json-file\")"),
-    short("log-level", 'l', "log-level", Text, "Set the logging level: debug, info, warn, error, fatal (default \"info\")"),
-    opt("log-format", "log-format", Text, "Set the logging format: text or json (default \"text\")"),
+    opt(
+        "live-restore",
+        "live-restore",
+        Ignored,
+        "Always on: containers survive the daemon",
+    ),
+    opt(
+        "log-driver",
+        "log-driver",
+        Text,
+        "Default driver for container logs (default \"json-file\")",
+    ),
+    short(
+        "log-level",
+        'l',
+        "log-level",
+        Text,
+        "Set the logging level: debug, info, warn, error, fatal (default \"info\")",
+    ),
+    opt(
+        "log-format",
+        "log-format",
+        Text,
+        "Set the logging format: text or json (default \"text\")",
+    ),
     opt("log-opt", "log-opts", Map, "Default log driver options for containers"),
-    opt("max-concurrent-downloads", "max-concurrent-downloads", Text, "Max concurrent downloads (default 3)"),
-    opt("max-concurrent-uploads", "max-concurrent-uploads", Text, "Max concurrent uploads (default 5)"),
-    opt("max-download-attempts", "max-download-attempts", Text, "Max download attempts for each layer (default 5)"),
-    opt("max-upload-attempts", "max-upload-attempts", Text, "Max upload attempts for each layer (default 5)"),
+    opt(
+        "max-concurrent-downloads",
+        "max-concurrent-downloads",
+        Text,
+        "Max concurrent downloads (default 3)",
+    ),
+    opt(
+        "max-concurrent-uploads",
+        "max-concurrent-uploads",
+        Text,
+        "Max concurrent uploads (default 5)",
+    ),
+    opt(
+        "max-download-attempts",
+        "max-download-attempts",
+        Text,
+        "Max download attempts for each layer (default 5)",
+    ),
+    opt(
+        "max-upload-attempts",
+        "max-upload-attempts",
+        Text,
+        "Max upload attempts for each layer (default 5)",
+    ),
     opt("metrics-addr", "metrics-addr", Ignored, "Accepted and ignored"),
     opt("mtu", "mtu", Text, "Set the containers network MTU (default 1500)"),
-    opt("no-new-privileges", "no-new-privileges", Flag, "Set no-new-privileges by default for new containers"),
-    opt("oom-score-adjust", "oom-score-adjust", Text, "Set the oom_score_adj for the daemon"),
-    short("pidfile", 'p', "pidfile", Text, "Path to use for daemon PID file (default \"/var/run/balena-engine.pid\")"),
+    opt(
+        "no-new-privileges",
+        "no-new-privileges",
+        Flag,
+        "Set no-new-privileges by default for new containers",
+    ),
+    opt(
+        "oom-score-adjust",
+        "oom-score-adjust",
+        Text,
+        "Set the oom_score_adj for the daemon",
+    ),
+    short(
+        "pidfile",
+        'p',
+        "pidfile",
+        Text,
+        "Path to use for daemon PID file (default \"/var/run/balena-engine.pid\")",
+    ),
     opt("raw-logs", "raw-logs", Flag, "Full timestamps without ANSI coloring"),
     opt("registry-mirror", "registry-mirrors", List, "Preferred registry mirror"),
-    opt("seccomp-profile", "seccomp-profile", Text, "Path to seccomp profile, or \"unconfined\""),
-    opt("shutdown-timeout", "shutdown-timeout", Text, "Set the default shutdown timeout (default 15)"),
-    short("storage-driver", 's', "storage-driver", Text, "Storage driver to use: overlay2"),
+    opt(
+        "seccomp-profile",
+        "seccomp-profile",
+        Text,
+        "Path to seccomp profile, or \"unconfined\"",
+    ),
+    opt(
+        "shutdown-timeout",
+        "shutdown-timeout",
+        Text,
+        "Set the default shutdown timeout (default 15)",
+    ),
+    short(
+        "storage-driver",
+        's',
+        "storage-driver",
+        Text,
+        "Storage driver to use: overlay2",
+    ),
     opt("storage-opt", "storage-opts", List, "Storage driver options"),
-    opt("delta-data-root", "delta-data-root", Text, "Root directory of a second store, where bases of deltas are found"),
-    opt("delta-storage-driver", "delta-storage-driver", Text, "Storage driver of that store: overlay2"),
-    opt("delta-storage-opt", "delta-storage-opts", List, "Storage driver options of that store"),
+    opt(
+        "delta-data-root",
+        "delta-data-root",
+        Text,
+        "Root directory of a second store, where bases of deltas are found",
+    ),
+    opt(
+        "delta-storage-driver",
+        "delta-storage-driver",
+        Text,
+        "Storage driver of that store: overlay2",
+    ),
+    opt(
+        "delta-storage-opt",
+        "delta-storage-opts",
+        List,
+        "Storage driver options of that store",
+    ),
     opt("tls", "tls", Flag, ""),
-    opt("userland-proxy", "userland-proxy", Flag, "Use userland proxy for loopback traffic"),
-    opt("userland-proxy-path", "userland-proxy-path", Ignored, "Accepted and ignored"),
-    opt("add-runtime", "", Map, "Register an additional OCI compatible runtime: name=path"),
+    opt(
+        "userland-proxy",
+        "userland-proxy",
+        Flag,
+        "Use userland proxy for loopback traffic",
+    ),
+    opt(
+        "userland-proxy-path",
+        "userland-proxy-path",
+        Ignored,
+        "Accepted and ignored",
+    ),
+    opt(
+        "add-runtime",
+        "",
+        Map,
+        "Register an additional OCI compatible runtime: name=path",
+    ),
     opt("runtimes", "runtimes", Json, ""),
     opt("features", "features", Json, ""),
     opt("proxies", "proxies", Json, ""),
     opt("builder", "builder", Json, ""),
     opt("default-address-pools", "default-address-pools", Json, ""),
-    opt("default-cgroupns-mode", "default-cgroupns-mode", Text, "Default mode for containers cgroup namespace"),
-    opt("default-ipc-mode", "default-ipc-mode", Text, "Default mode for containers ipc (default \"private\")"),
-    opt("host-gateway-ip", "host-gateway-ip", Text, "IP address that the special 'host-gateway' string resolves to"),
+    opt(
+        "default-cgroupns-mode",
+        "default-cgroupns-mode",
+        Text,
+        "Default mode for containers cgroup namespace",
+    ),
+    opt(
+        "default-ipc-mode",
+        "default-ipc-mode",
+        Text,
+        "Default mode for containers ipc (default \"private\")",
+    ),
+    opt(
+        "host-gateway-ip",
+        "host-gateway-ip",
+        Text,
+        "IP address that the special 'host-gateway' string resolves to",
+    ),
 ];
 
 /// What was given, by option name.
@@ -128,19 +350,28 @@ pub enum Command {
 impl Given {
     /// A text, or its default.
     pub fn text(&self, name: &str, default: &str) -> String {
-        self.values.get(name).and_then(|v| v.last()).cloned().unwrap_or_else(|| default.into())
+        self.values
+            .get(name)
+            .and_then(|v| v.last())
+            .cloned()
+            .unwrap_or_else(|| default.into())
     }
 
     /// A flag, or its default.
     pub fn flag(&self, name: &str, default: bool) -> bool {
-        self.values.get(name).and_then(|v| v.last()).map_or(default, |v| v == "true")
+        self.values
+            .get(name)
+            .and_then(|v| v.last())
+            .map_or(default, |v| v == "true")
     }
 
     /// A number, or its default; an error names the option.
     pub fn number(&self, name: &str, default: u32) -> Result<u32, String> {
         match self.values.get(name).and_then(|v| v.last()) {
             None => Ok(default),
-            Some(text) => text.parse().map_err(|_| format!("invalid argument \"{text}\" for \"--{name}\" flag")),
+            Some(text) => text
+                .parse()
+                .map_err(|_| format!("invalid argument \"{text}\" for \"--{name}\" flag")),
         }
     }
 
@@ -209,7 +440,10 @@ pub fn read(args: &[String]) -> Result<Command, String> {
             let found = OPTIONS.iter().find(|o| o.short == Some(letter));
             let tail = &letters[letter.len_utf8()..];
             let value = (!tail.is_empty()).then(|| tail.strip_prefix('=').unwrap_or(tail).to_string());
-            (found.ok_or_else(|| format!("unknown shorthand flag: '{letter}' in {arg}"))?, value)
+            (
+                found.ok_or_else(|| format!("unknown shorthand flag: '{letter}' in {arg}"))?,
+                value,
+            )
         } else {
             return Err(format!("unknown command: balenad {arg}"));
         };
@@ -217,7 +451,10 @@ pub fn read(args: &[String]) -> Result<Command, String> {
         let value = match value {
             Some(value) => value,
             None if is_switch => "true".into(),
-            None => rest.next().cloned().ok_or_else(|| format!("flag needs an argument: {arg}"))?,
+            None => rest
+                .next()
+                .cloned()
+                .ok_or_else(|| format!("flag needs an argument: {arg}"))?,
         };
         let value = match is_switch {
             false => value,
@@ -229,11 +466,20 @@ pub fn read(args: &[String]) -> Result<Command, String> {
     }
     let path = given.text("config-file", "/etc/balena-engine/daemon.json");
     merge_file(&mut given, Path::new(&path))?;
-    Ok(if validate { Command::Validate(Box::new(given)) } else { Command::Run(Box::new(given)) })
+    Ok(if validate {
+        Command::Validate(Box::new(given))
+    } else {
+        Command::Run(Box::new(given))
+    })
 }
 
 fn merge_file(given: &mut Given, path: &Path) -> Result<(), String> {
-    let about = |e: &dyn std::fmt::Display| format!("unable to configure the Docker daemon with file {}: {e}", path.display());
+    let about = |e: &dyn std::fmt::Display| {
+        format!(
+            "unable to configure the Docker daemon with file {}: {e}",
+            path.display()
+        )
+    };
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !given.has("config-file") => return Ok(()),
@@ -244,7 +490,9 @@ fn merge_file(given: &mut Given, path: &Path) -> Result<(), String> {
         return Ok(());
     }
     let value: Value = serde_json::from_str(&text).map_err(|e| about(&format!("invalid JSON: {e}")))?;
-    let Value::Object(map) = value else { return Err(about(&"invalid JSON: not an object")) };
+    let Value::Object(map) = value else {
+        return Err(about(&"invalid JSON: not an object"));
+    };
     let (mut unknown, mut conflicts) = (Vec::new(), Vec::new());
     for (key, value) in map {
         let Some(option) = OPTIONS.iter().find(|o| o.key == key) else {
@@ -252,7 +500,10 @@ fn merge_file(given: &mut Given, path: &Path) -> Result<(), String> {
             continue;
         };
         if given.has(option.name) {
-            conflicts.push(format!("{key}: (from flag: {:?}, from file: {value})", given.list(option.name)));
+            conflicts.push(format!(
+                "{key}: (from flag: {:?}, from file: {value})",
+                given.list(option.name)
+            ));
             continue;
         }
         take(given, option, &key, value).map_err(|e| about(&e))?;
@@ -318,7 +569,12 @@ pub fn help() -> String {
             List => " list",
             Map | Json => " map",
         };
-        let _ = writeln!(text, "  {letter}--{:<36} {}", format!("{}{kind}", option.name), option.help);
+        let _ = writeln!(
+            text,
+            "  {letter}--{:<36} {}",
+            format!("{}{kind}", option.name),
+            option.help
+        );
     }
     text.push_str("      --validate                             Validate daemon configuration and exit\n");
     text.push_str("  -v, --version                              Print version information and quit\n");
@@ -339,7 +595,17 @@ mod tests {
 
     #[test]
     fn flags() {
-        let given = run(&["-H", "unix:///a", "-Htcp://b", "--host=fd://", "--iptables=false", "-D", "--data-root", "/x"]).unwrap();
+        let given = run(&[
+            "-H",
+            "unix:///a",
+            "-Htcp://b",
+            "--host=fd://",
+            "--iptables=false",
+            "-D",
+            "--data-root",
+            "/x",
+        ])
+        .unwrap();
         assert_eq!(given.list("host"), ["unix:///a", "tcp://b", "fd://"]);
         assert!(!given.flag("iptables", true) && given.flag("debug", false) && given.flag("ip-masq", true));
         assert_eq!(run(&["--nope"]).unwrap_err(), "unknown flag: --nope");
@@ -351,11 +617,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon.json");
         let file = format!("--config-file={}", path.display());
-        std::fs::write(&path, r#"{"dns":["1.1.1.1"],"mtu":1400,"log-opts":{"max-size":"1m"},"live-restore":true,"debug":true}"#).unwrap();
+        std::fs::write(
+            &path,
+            r#"{"dns":["1.1.1.1"],"mtu":1400,"log-opts":{"max-size":"1m"},"live-restore":true,"debug":true}"#,
+        )
+        .unwrap();
         let given = run(&[&file]).unwrap();
-        assert_eq!((given.list("dns"), given.number("mtu", 0).unwrap()), (vec!["1.1.1.1".to_string()], 1400));
+        assert_eq!(
+            (given.list("dns"), given.number("mtu", 0).unwrap()),
+            (vec!["1.1.1.1".to_string()], 1400)
+        );
         assert_eq!(given.map("log-opt")["max-size"], "1m");
-        assert!(run(&[&file, "--mtu", "9"]).unwrap_err().contains("specified both as a flag"));
+        assert!(
+            run(&[&file, "--mtu", "9"])
+                .unwrap_err()
+                .contains("specified both as a flag")
+        );
         for (text, error) in [
             (r#"{"nope":1}"#, "don't match any configuration option: nope"),
             ("{", "invalid JSON"),

@@ -13,7 +13,10 @@ impl Log for Logger {
     fn log(&self, record: &Record<'_>) {
         // Libraries speak up only when something is wrong.
         let ours = record.target().split("::").next().is_some_and(|krate| {
-            matches!(krate, "daemon" | "engine" | "store" | "registry" | "network" | "runtime" | "builder" | "balena")
+            matches!(
+                krate,
+                "daemon" | "engine" | "store" | "registry" | "network" | "runtime" | "builder" | "balena"
+            )
         });
         if !ours && record.level() > Level::Warn {
             return;

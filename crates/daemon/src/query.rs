@@ -38,12 +38,10 @@ impl Query {
 
     /// Docker's boolean: absent, empty, `0`, `no`, `false`, `none` are false, anything else is true.
     pub fn flag(&self, name: &str) -> bool {
-        !matches!(self.text(name).trim().to_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
-    }
-
-    /// A flag that is on unless turned off.
-    pub fn flag_or(&self, name: &str, default: bool) -> bool {
-        if self.text(name).is_empty() { default } else { self.flag(name) }
+        !matches!(
+            self.text(name).trim().to_lowercase().as_str(),
+            "" | "0" | "no" | "false" | "none"
+        )
     }
 
     /// A number; absent is `None`, anything else is an error.
@@ -68,9 +66,10 @@ impl Query {
         let mut filters = Filters::new();
         for (name, values) in value.as_object().ok_or_else(bad)? {
             let list = match values {
-                serde_json::Value::Array(list) => {
-                    list.iter().map(|v| v.as_str().map(str::to_string).ok_or_else(bad)).collect::<Result<_>>()?
-                }
+                serde_json::Value::Array(list) => list
+                    .iter()
+                    .map(|v| v.as_str().map(str::to_string).ok_or_else(bad))
+                    .collect::<Result<_>>()?,
                 serde_json::Value::Object(map) => map
                     .iter()
                     .filter(|(_, on)| on.as_bool() == Some(true))
@@ -125,12 +124,20 @@ mod tests {
 
     #[test]
     fn filters_in_both_shapes() {
-        for text in [r#"{"label":["a=1","b"]}"#, r#"{"label":{"a=1":true,"b":true,"c":false}}"#] {
+        for text in [
+            r#"{"label":["a=1","b"]}"#,
+            r#"{"label":{"a=1":true,"b":true,"c":false}}"#,
+        ] {
             let encoded: String = text.bytes().map(|b| format!("%{b:02x}")).collect();
             let filters = Query::parse(&format!("filters={encoded}")).filters(&["label"]).unwrap();
             assert_eq!(filters["label"], ["a=1", "b"]);
         }
-        for bad in ["filters=x", "filters=[]", r#"filters={"nope":["x"]}"#, r#"filters={"label":[1]}"#] {
+        for bad in [
+            "filters=x",
+            "filters=[]",
+            r#"filters={"nope":["x"]}"#,
+            r#"filters={"label":[1]}"#,
+        ] {
             assert!(Query::parse(bad).filters(&["label"]).is_err(), "{bad}");
         }
     }

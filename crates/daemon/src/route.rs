@@ -4,9 +4,9 @@
 //! told through [`Request::cancel`] when the client leaves.
 
 use crate::query::Query;
+use engine::Engine;
 use engine::cancel::Cancel;
 use engine::error::{Error, Result};
-use engine::Engine;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -85,7 +85,11 @@ impl Request {
 
     /// The bytes of a JSON body.
     pub fn json_bytes(&mut self) -> Result<Vec<u8>> {
-        match self.headers.get("content-type").map(|t| t.split(';').next().unwrap_or("").trim()) {
+        match self
+            .headers
+            .get("content-type")
+            .map(|t| t.split(';').next().unwrap_or("").trim())
+        {
             Some("application/json") | None | Some("") => {}
             Some(other) => {
                 return Err(Error::invalid(format!(
@@ -113,9 +117,17 @@ pub enum Answer {
     /// A status without a body.
     Empty(u16),
     /// A body that is ready.
-    Body { status: u16, kind: &'static str, bytes: Vec<u8>, headers: Vec<(&'static str, String)> },
+    Body {
+        status: u16,
+        kind: &'static str,
+        bytes: Vec<u8>,
+        headers: Vec<(&'static str, String)>,
+    },
     /// A body that is written as it comes about. An error before the first byte becomes an error answer.
-    Stream { kind: &'static str, run: Run<Box<dyn Write + Send>> },
+    Stream {
+        kind: &'static str,
+        run: Run<Box<dyn Write + Send>>,
+    },
     /// The connection itself, after `101` where the client asked for an upgrade.
     Hijack { kind: &'static str, run: Run<Connection> },
 }
@@ -155,12 +167,20 @@ impl Answer {
     pub fn json_status(status: u16, value: &impl serde::Serialize) -> Result<Answer> {
         let mut bytes = serde_json::to_vec(value).map_err(|e| Error::internal(format!("write JSON: {e}")))?;
         bytes.push(b'\n');
-        Ok(Answer::Body { status, kind: "application/json", bytes, headers: Vec::new() })
+        Ok(Answer::Body {
+            status,
+            kind: "application/json",
+            bytes,
+            headers: Vec::new(),
+        })
     }
 
     /// A stream of JSON lines.
     pub fn json_stream(run: impl FnOnce(Box<dyn Write + Send>) -> Result<()> + Send + 'static) -> Answer {
-        Answer::Stream { kind: "application/json", run: Box::new(run) }
+        Answer::Stream {
+            kind: "application/json",
+            run: Box::new(run),
+        }
     }
 }
 
@@ -218,7 +238,10 @@ mod tests {
     fn patterns() {
         let go = |pattern, path: &str| matches(pattern, &path.split('/').collect::<Vec<_>>());
         let name = |found: Option<BTreeMap<&'static str, String>>| found.and_then(|f| f.get("name").cloned());
-        assert_eq!(name(go("images/{name*}/json", "images/a/b/c:1/json")).as_deref(), Some("a/b/c:1"));
+        assert_eq!(
+            name(go("images/{name*}/json", "images/a/b/c:1/json")).as_deref(),
+            Some("a/b/c:1")
+        );
         assert_eq!(name(go("images/{name*}", "images/a%2Fb")).as_deref(), Some("a/b"));
         assert!(go("images/{name*}/json", "images/json").is_none());
         assert!(go("images/{name*}/json", "images//json").is_none());

@@ -124,13 +124,23 @@ where
     let (version, path) = version_of(request.uri())?;
     let (route, parameters) = match route::find(routes::TABLE, request.method().as_str(), &path) {
         Ok(found) => found,
-        Err(Some(_)) => return Ok(body(405, "application/json", error_body("method not allowed"), Vec::new())),
+        Err(Some(_)) => {
+            return Ok(body(
+                405,
+                "application/json",
+                error_body("method not allowed"),
+                Vec::new(),
+            ));
+        }
         Err(None) => return Err(Error::not_found("page not found")),
     };
     let mut headers = Headers::default();
     for (name, value) in request.headers() {
         if let Ok(value) = value.to_str() {
-            headers.0.entry(name.as_str().to_string()).or_insert_with(|| value.to_string());
+            headers
+                .0
+                .entry(name.as_str().to_string())
+                .or_insert_with(|| value.to_string());
         }
     }
     let protocol = headers.get("upgrade").map(str::to_string);
@@ -151,15 +161,24 @@ where
     };
     let run = route.run;
     spawn_verb(move || verb(&engine, run, inner, output))?;
-    let head = head.await.unwrap_or_else(|_| Head::Failed(Error::internal("the request's thread panicked; see the log")));
+    let head = head
+        .await
+        .unwrap_or_else(|_| Head::Failed(Error::internal("the request's thread panicked; see the log")));
     leaving.disarm();
     match head {
         Head::Failed(error) => Err(error),
         Head::Answer(Answer::Empty(status)) => Ok(body(status, "", Vec::new(), Vec::new())),
-        Head::Answer(Answer::Body { status, kind, bytes, headers }) => Ok(body(status, kind, bytes, headers)),
+        Head::Answer(Answer::Body {
+            status,
+            kind,
+            bytes,
+            headers,
+        }) => Ok(body(status, kind, bytes, headers)),
         Head::Streaming(kind) => {
             let mut response = hyper::Response::new(outgoing.boxed_unsync());
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
             Ok(response)
         }
         Head::Answer(Answer::Hijack { kind, run }) => {
@@ -205,7 +224,11 @@ fn verb(
             output.begins_as(kind);
             let failed = output.failure();
             let _ = output.flush();
-            let connection = Connection { input: Box::new(std::io::empty()), output: Box::new(output), socket: None };
+            let connection = Connection {
+                input: Box::new(std::io::empty()),
+                output: Box::new(output),
+                socket: None,
+            };
             if let Err(error) = run(connection) {
                 failed.send(error);
             }
@@ -215,8 +238,13 @@ fn verb(
 }
 
 fn spawn_verb(work: impl FnOnce() + Send + 'static) -> Result<()> {
-    let spawned = std::thread::Builder::new().name("verb".into()).stack_size(STACK).spawn(work);
-    spawned.map(drop).map_err(|e| Error::internal(format!("start a thread for the request: {e}")))
+    let spawned = std::thread::Builder::new()
+        .name("verb".into())
+        .stack_size(STACK)
+        .spawn(work);
+    spawned
+        .map(drop)
+        .map_err(|e| Error::internal(format!("start a thread for the request: {e}")))
 }
 
 /// Takes the connection from the runtime and hands it to the verb's second half.
@@ -278,11 +306,17 @@ fn none() -> Body {
 }
 
 fn body(status: u16, kind: &'static str, bytes: Vec<u8>, headers: Vec<(&'static str, String)>) -> Response {
-    let content = if bytes.is_empty() { none() } else { Full::from(bytes).map_err(|never| match never {}).boxed_unsync() };
+    let content = if bytes.is_empty() {
+        none()
+    } else {
+        Full::from(bytes).map_err(|never| match never {}).boxed_unsync()
+    };
     let mut response = hyper::Response::new(content);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if !kind.is_empty() {
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     }
     for (name, value) in headers {
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -293,7 +327,10 @@ fn body(status: u16, kind: &'static str, bytes: Vec<u8>, headers: Vec<(&'static 
 }
 
 fn error_body(message: &str) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(&api::ErrorBody { message: message.into() }).unwrap_or_default();
+    let mut bytes = serde_json::to_vec(&api::ErrorBody {
+        message: message.into(),
+    })
+    .unwrap_or_default();
     bytes.push(b'\n');
     bytes
 }

@@ -24,7 +24,10 @@ struct State {
 impl Cancel {
     /// One that is not set.
     pub fn new() -> std::io::Result<Cancel> {
-        Ok(Cancel(Arc::new(Inner { wake: Wake::new()?, state: Mutex::default() })))
+        Ok(Cancel(Arc::new(Inner {
+            wake: Wake::new()?,
+            state: Mutex::default(),
+        })))
     }
 
     /// Sets it and runs what was left to be run then, once.

@@ -264,7 +264,10 @@ impl Record {
         } else if on_disk.restarting {
             State::Restarting
         } else if on_disk.running {
-            State::Running { pid: on_disk.pid, paused: on_disk.paused }
+            State::Running {
+                pid: on_disk.pid,
+                paused: on_disk.paused,
+            }
         } else if on_disk.started_at.is_empty() || on_disk.started_at == time::ZERO {
             State::Created
         } else {
@@ -299,7 +302,11 @@ pub fn status_line(record: &Record, now: time::Time) -> String {
                 Some("unhealthy") => " (unhealthy)",
                 _ => "",
             };
-            if paused { format!("Up {up} (Paused)") } else { format!("Up {up}{health}") }
+            if paused {
+                format!("Up {up} (Paused)")
+            } else {
+                format!("Up {up}{health}")
+            }
         }
         State::Restarting => format!("Restarting ({}) {} ago", record.exit_code, since(&record.finished_at)),
         State::Exited => format!("Exited ({}) {} ago", record.exit_code, since(&record.finished_at)),

@@ -43,7 +43,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error with its sentence.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), source: None }
+        Error {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     pub fn invalid(message: impl Into<String>) -> Error {
@@ -95,7 +99,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
+        self.source
+            .as_ref()
+            .map(|source| &**source as &(dyn std::error::Error + 'static))
     }
 }
 
@@ -109,10 +115,18 @@ pub trait Context<T> {
 
 impl<T, E: std::error::Error + Send + Sync + 'static> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl fmt::Display) -> Result<T> {
-        self.map_err(|e| Error { kind: Kind::Internal, message: format!("{what}: {e}"), source: Some(Box::new(e)) })
+        self.map_err(|e| Error {
+            kind: Kind::Internal,
+            message: format!("{what}: {e}"),
+            source: Some(Box::new(e)),
+        })
     }
 
     fn invalid(self, what: impl fmt::Display) -> Result<T> {
-        self.map_err(|e| Error { kind: Kind::Invalid, message: format!("{what}: {e}"), source: Some(Box::new(e)) })
+        self.map_err(|e| Error {
+            kind: Kind::Invalid,
+            message: format!("{what}: {e}"),
+            source: Some(Box::new(e)),
+        })
     }
 }

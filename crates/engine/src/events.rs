@@ -41,7 +41,10 @@ impl Events {
             from,
             kind: kind.into(),
             action: action.into(),
-            actor: Actor { id: id.into(), attributes },
+            actor: Actor {
+                id: id.into(),
+                attributes,
+            },
             scope: "local".into(),
             time: time.seconds,
             time_nano: time.as_nanos(),
@@ -106,7 +109,12 @@ mod tests {
     #[test]
     fn readers_see_what_came_after_they_started() {
         let events = Events::default();
-        events.emit("container", "create", "1", BTreeMap::from([("image".into(), "busybox".into())]));
+        events.emit(
+            "container",
+            "create",
+            "1",
+            BTreeMap::from([("image".into(), "busybox".into())]),
+        );
         let at = events.next();
         events.emit("network", "connect", "2", BTreeMap::new());
         let (got, next) = events.read(at, Duration::ZERO).unwrap();

@@ -1,1 +1,40 @@
-//! (being written)
+//! The engine: what each command and each route means, as verbs over the store, the registry, the network and the
+//! runtime.
+//!
+//! A verb is a function in a file of its name. [`Engine`] is a struct of parts. Nothing here speaks HTTP or names a
+//! system call.
+
+pub mod attach;
+pub mod cancel;
+pub mod container;
+pub mod create;
+pub mod error;
+pub mod events;
+pub mod exec;
+pub mod id;
+pub mod image;
+pub mod info;
+pub mod inspect;
+pub mod list;
+pub mod logs;
+mod mounts;
+mod names;
+pub mod net;
+mod parts;
+pub mod progress;
+pub mod pull;
+pub mod remove;
+pub mod reopen;
+mod restart;
+pub mod spec;
+pub mod start;
+pub mod stop;
+mod table;
+pub mod tag;
+pub mod update;
+mod user;
+pub mod volume;
+pub mod wait;
+mod watch;
+
+pub use parts::{Config, Engine, Limits, Runtime};

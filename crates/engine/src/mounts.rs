@@ -44,7 +44,9 @@ pub fn parse(host: &HostConfig, image_volumes: impl Iterator<Item = String>) -> 
         mounts.tmpfs.insert(target, options.clone());
     }
     for target in image_volumes {
-        let Ok(target) = destination(&target, &target) else { continue };
+        let Ok(target) = destination(&target, &target) else {
+            continue;
+        };
         if !mounts.points.contains_key(&target) && !mounts.tmpfs.contains_key(&target) {
             mounts.points.insert(target.clone(), anonymous(&target));
         }
@@ -66,7 +68,12 @@ pub fn parse_bind(spec: &str) -> Result<MountPoint> {
         return Err(bad());
     }
     let target = destination(target, spec)?;
-    let mut point = MountPoint { destination: target.clone(), rw: true, mode: options.into(), ..MountPoint::default() };
+    let mut point = MountPoint {
+        destination: target.clone(),
+        rw: true,
+        mode: options.into(),
+        ..MountPoint::default()
+    };
     let mut copy = true;
     let (mut access, mut seen) = (false, false);
     for option in options.split(',').filter(|o| !o.is_empty()) {
@@ -78,7 +85,9 @@ pub fn parse_bind(spec: &str) -> Result<MountPoint> {
             }
             "z" | "Z" => point.relabel = option.into(),
             "nocopy" => copy = false,
-            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" if seen => return Err(invalid_mode(options)),
+            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" if seen => {
+                return Err(invalid_mode(options));
+            }
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
                 point.propagation = option.into();
                 seen = true;
@@ -96,7 +105,13 @@ pub fn parse_bind(spec: &str) -> Result<MountPoint> {
         if point.propagation.is_empty() {
             point.propagation = "rprivate".into();
         }
-        point.spec = Mount { kind: "bind".into(), source: point.source.clone(), target, read_only: !point.rw, ..Mount::default() };
+        point.spec = Mount {
+            kind: "bind".into(),
+            source: point.source.clone(),
+            target,
+            read_only: !point.rw,
+            ..Mount::default()
+        };
         return Ok(point);
     }
     if seen {
@@ -113,7 +128,13 @@ pub fn parse_bind(spec: &str) -> Result<MountPoint> {
     point.name = source.into();
     point.driver = "local".into();
     point.copy_data = copy;
-    point.spec = Mount { kind: "volume".into(), source: source.into(), target, read_only: !point.rw, ..Mount::default() };
+    point.spec = Mount {
+        kind: "volume".into(),
+        source: source.into(),
+        target,
+        read_only: !point.rw,
+        ..Mount::default()
+    };
     Ok(point)
 }
 
@@ -136,14 +157,24 @@ fn from_mount(mount: &Mount) -> Result<MountPoint> {
                 return Err(bad("field Source must not be empty"));
             }
             if !mount.source.starts_with('/') {
-                return Err(bad(&format!("invalid mount path: '{}' mount path must be absolute", mount.source)));
+                return Err(bad(&format!(
+                    "invalid mount path: '{}' mount path must be absolute",
+                    mount.source
+                )));
             }
             point.source = clean(&mount.source);
             let propagation = mount.bind_options.as_ref().map_or("", |o| o.propagation.as_str());
-            if !matches!(propagation, "" | "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave") {
+            if !matches!(
+                propagation,
+                "" | "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave"
+            ) {
                 return Err(bad(&format!("invalid propagation mode: {propagation}")));
             }
-            point.propagation = if propagation.is_empty() { "rprivate".into() } else { propagation.into() };
+            point.propagation = if propagation.is_empty() {
+                "rprivate".into()
+            } else {
+                propagation.into()
+            };
             // Unlike `-v`, `--mount` makes no directory on the host.
             point.skip_mountpoint_creation = !mount.bind_options.as_ref().is_some_and(|o| o.create_mountpoint);
         }
@@ -175,7 +206,11 @@ fn anonymous(target: &str) -> MountPoint {
         driver: "local".into(),
         kind: "volume".into(),
         copy_data: true,
-        spec: Mount { kind: "volume".into(), target: target.into(), ..Mount::default() },
+        spec: Mount {
+            kind: "volume".into(),
+            target: target.into(),
+            ..Mount::default()
+        },
         ..MountPoint::default()
     }
 }
@@ -230,7 +265,9 @@ pub fn volume_name(name: &str) -> Result<()> {
     let bytes = name.as_bytes();
     let ok = bytes.len() >= 2
         && bytes[0].is_ascii_alphanumeric()
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
     if ok {
         return Ok(());
     }
@@ -261,10 +298,16 @@ mod tests {
     #[test]
     fn binds_and_volumes() {
         let bind = parse_bind("/a/../b/:/c/:ro,rslave").unwrap();
-        assert_eq!((bind.kind.as_str(), bind.source.as_str(), bind.destination.as_str()), ("bind", "/b", "/c"));
+        assert_eq!(
+            (bind.kind.as_str(), bind.source.as_str(), bind.destination.as_str()),
+            ("bind", "/b", "/c")
+        );
         assert_eq!((bind.rw, bind.propagation.as_str()), (false, "rslave"));
         let volume = parse_bind("data:/d").unwrap();
-        assert_eq!((volume.kind.as_str(), volume.name.as_str(), volume.copy_data), ("volume", "data", true));
+        assert_eq!(
+            (volume.kind.as_str(), volume.name.as_str(), volume.copy_data),
+            ("volume", "data", true)
+        );
         let anonymous = parse_bind("/d").unwrap();
         assert_eq!((anonymous.kind.as_str(), anonymous.name.as_str()), ("volume", ""));
     }
@@ -272,18 +315,39 @@ mod tests {
     #[test]
     fn refusals() {
         for bad in [
-            "", ":", "a:b", "/a:", "/a:b", ":/b", "/a:/b:rx", "/a:/b:ro,rw", "/a:/b:ro:x", "vol:/", "/a:/", "../x:/b", "v:/b:shared",
+            "",
+            ":",
+            "a:b",
+            "/a:",
+            "/a:b",
+            ":/b",
+            "/a:/b:rx",
+            "/a:/b:ro,rw",
+            "/a:/b:ro:x",
+            "vol:/",
+            "/a:/",
+            "../x:/b",
+            "v:/b:shared",
             "x y:/b",
         ] {
             assert!(parse_bind(bad).is_err(), "{bad:?}");
         }
-        let twice = HostConfig { binds: Some(vec!["/a:/c".into(), "/b:/c/.".into()]), ..HostConfig::default() };
-        assert_eq!(parse(&twice, std::iter::empty()).unwrap_err().to_string(), "Duplicate mount point: /c");
+        let twice = HostConfig {
+            binds: Some(vec!["/a:/c".into(), "/b:/c/.".into()]),
+            ..HostConfig::default()
+        };
+        assert_eq!(
+            parse(&twice, std::iter::empty()).unwrap_err().to_string(),
+            "Duplicate mount point: /c"
+        );
     }
 
     #[test]
     fn an_image_volume_gives_way() {
-        let host = HostConfig { binds: Some(vec!["/a:/data".into()]), ..HostConfig::default() };
+        let host = HostConfig {
+            binds: Some(vec!["/a:/data".into()]),
+            ..HostConfig::default()
+        };
         let mounts = parse(&host, ["/data/".to_string(), "/more".into()].into_iter()).unwrap();
         assert_eq!(mounts.points["/data"].kind, "bind");
         assert_eq!(mounts.points["/more"].kind, "volume");

@@ -15,15 +15,106 @@ const LEFT: &[&str] = &[
 ];
 
 const RIGHT: &[&str] = &[
-    "albatross", "anchor", "atoll", "baleen", "barge", "bay", "beacon", "beluga", "bowhead", "bowsprit", "breaker",
-    "buoy", "cachalot", "calf", "cape", "capstan", "cetacean", "cliff", "clipper", "compass", "coral", "cove",
-    "current", "cutter", "delta", "dinghy", "dolphin", "dory", "drift", "eddy", "estuary", "ferry", "fin", "fjord",
-    "fluke", "frigate", "gale", "galley", "gannet", "grampus", "gull", "gulf", "halyard", "harbour", "helm", "humpback",
-    "inlet", "islet", "jetty", "kayak", "keel", "kelp", "ketch", "krill", "lagoon", "lantern", "lighthouse", "mainsail",
-    "mariner", "mast", "minke", "moorage", "narwhal", "orca", "osprey", "otter", "pelican", "petrel", "pier", "pilot",
-    "plankton", "pod", "porpoise", "prow", "puffin", "quay", "reef", "rorqual", "rudder", "sail", "schooner", "sextant",
-    "shoal", "skiff", "sloop", "spinnaker", "strait", "surf", "swell", "tern", "tide", "tiller", "trawler", "turbine",
-    "vaquita", "wake", "wave", "whale", "wharf", "yawl",
+    "albatross",
+    "anchor",
+    "atoll",
+    "baleen",
+    "barge",
+    "bay",
+    "beacon",
+    "beluga",
+    "bowhead",
+    "bowsprit",
+    "breaker",
+    "buoy",
+    "cachalot",
+    "calf",
+    "cape",
+    "capstan",
+    "cetacean",
+    "cliff",
+    "clipper",
+    "compass",
+    "coral",
+    "cove",
+    "current",
+    "cutter",
+    "delta",
+    "dinghy",
+    "dolphin",
+    "dory",
+    "drift",
+    "eddy",
+    "estuary",
+    "ferry",
+    "fin",
+    "fjord",
+    "fluke",
+    "frigate",
+    "gale",
+    "galley",
+    "gannet",
+    "grampus",
+    "gull",
+    "gulf",
+    "halyard",
+    "harbour",
+    "helm",
+    "humpback",
+    "inlet",
+    "islet",
+    "jetty",
+    "kayak",
+    "keel",
+    "kelp",
+    "ketch",
+    "krill",
+    "lagoon",
+    "lantern",
+    "lighthouse",
+    "mainsail",
+    "mariner",
+    "mast",
+    "minke",
+    "moorage",
+    "narwhal",
+    "orca",
+    "osprey",
+    "otter",
+    "pelican",
+    "petrel",
+    "pier",
+    "pilot",
+    "plankton",
+    "pod",
+    "porpoise",
+    "prow",
+    "puffin",
+    "quay",
+    "reef",
+    "rorqual",
+    "rudder",
+    "sail",
+    "schooner",
+    "sextant",
+    "shoal",
+    "skiff",
+    "sloop",
+    "spinnaker",
+    "strait",
+    "surf",
+    "swell",
+    "tern",
+    "tide",
+    "tiller",
+    "trawler",
+    "turbine",
+    "vaquita",
+    "wake",
+    "wave",
+    "whale",
+    "wharf",
+    "yawl",
 ];
 
 /// A random name; `attempt` above zero adds a digit, so that a full house does not matter.
@@ -31,7 +122,11 @@ pub fn random(attempt: u32) -> Result<String> {
     let hex = random_hex(4)?;
     let number = usize::try_from(u32::from_str_radix(&hex, 16).unwrap_or(0)).unwrap_or(0);
     let (left, right) = (LEFT[number % LEFT.len()], RIGHT[number / LEFT.len() % RIGHT.len()]);
-    Ok(if attempt == 0 { format!("{left}_{right}") } else { format!("{left}_{right}{}", number % 10) })
+    Ok(if attempt == 0 {
+        format!("{left}_{right}")
+    } else {
+        format!("{left}_{right}{}", number % 10)
+    })
 }
 
 /// Checks a name that a user chose; a leading `/` is dropped as Docker does.
@@ -40,7 +135,9 @@ pub fn check(name: &str) -> Result<&str> {
     let bytes = bare.as_bytes();
     let ok = bytes.len() >= 2
         && bytes[0].is_ascii_alphanumeric()
-        && bytes[1..].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+        && bytes[1..]
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
     if ok {
         return Ok(bare);
     }

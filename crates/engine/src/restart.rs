@@ -60,7 +60,10 @@ mod tests {
     use super::*;
 
     fn policy(name: &str, count: i64) -> RestartPolicy {
-        RestartPolicy { name: name.into(), maximum_retry_count: count }
+        RestartPolicy {
+            name: name.into(),
+            maximum_retry_count: count,
+        }
     }
 
     const FAILED: Ended = Ended {
@@ -79,8 +82,24 @@ mod tests {
             ("", 0, FAILED, false),
             ("always", 0, FAILED, true),
             ("always", 0, Ended { exit_code: 0, ..FAILED }, true),
-            ("always", 0, Ended { stopped_by_user: true, ..FAILED }, false),
-            ("unless-stopped", 0, Ended { shutting_down: true, ..FAILED }, false),
+            (
+                "always",
+                0,
+                Ended {
+                    stopped_by_user: true,
+                    ..FAILED
+                },
+                false,
+            ),
+            (
+                "unless-stopped",
+                0,
+                Ended {
+                    shutting_down: true,
+                    ..FAILED
+                },
+                false,
+            ),
             ("on-failure", 0, Ended { exit_code: 0, ..FAILED }, false),
             ("on-failure", 3, Ended { restarts: 2, ..FAILED }, true),
             ("on-failure", 3, Ended { restarts: 3, ..FAILED }, false),
@@ -94,11 +113,18 @@ mod tests {
         let after = |last: u64, ran: u64| {
             decide(
                 &policy("always", 0),
-                Ended { last_delay: Duration::from_millis(last), ran_for: Duration::from_secs(ran), ..FAILED },
+                Ended {
+                    last_delay: Duration::from_millis(last),
+                    ran_for: Duration::from_secs(ran),
+                    ..FAILED
+                },
             )
             .unwrap()
             .as_millis()
         };
-        assert_eq!((after(0, 0), after(100, 0), after(51_200, 0), after(51_200, 10)), (100, 200, 60_000, 100));
+        assert_eq!(
+            (after(0, 0), after(100, 0), after(51_200, 0), after(51_200, 10)),
+            (100, 200, 60_000, 100)
+        );
     }
 }

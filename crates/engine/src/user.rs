@@ -22,25 +22,46 @@ const MAX_ID: u32 = i32::MAX as u32;
 pub fn resolve(spec: &str, passwd: &str, group: &str, extra: &[String]) -> Result<User> {
     let (user, wanted_group) = spec.split_once(':').unwrap_or((spec, ""));
     let name = if user.is_empty() { "0" } else { user };
-    let entry = passwd.lines().map(fields).find(|f| f.first() == Some(&name)).or_else(|| {
-        let uid: u32 = name.parse().ok()?;
-        passwd.lines().map(fields).find(|f| f.get(2).and_then(|n| n.parse().ok()) == Some(uid))
-    });
+    let entry = passwd
+        .lines()
+        .map(fields)
+        .find(|f| f.first() == Some(&name))
+        .or_else(|| {
+            let uid: u32 = name.parse().ok()?;
+            passwd
+                .lines()
+                .map(fields)
+                .find(|f| f.get(2).and_then(|n| n.parse().ok()) == Some(uid))
+        });
     let mut found = match &entry {
         Some(f) => {
             let number = |at: usize| f.get(at).and_then(|n| n.parse::<u32>().ok());
             match (number(2), number(3)) {
-                (Some(uid), Some(gid)) => {
-                    User { uid, gid, groups: Vec::new(), home: f.get(5).map_or("/", |h| h).to_string() }
+                (Some(uid), Some(gid)) => User {
+                    uid,
+                    gid,
+                    groups: Vec::new(),
+                    home: f.get(5).map_or("/", |h| h).to_string(),
+                },
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "unable to find user {name}: malformed entry in passwd file"
+                    )));
                 }
-                _ => return Err(Error::invalid(format!("unable to find user {name}: malformed entry in passwd file"))),
             }
         }
         None => {
-            let uid = name
-                .parse()
-                .map_err(|_| Error::invalid(format!("unable to find user {name}: no matching entries in passwd file")))?;
-            User { uid, gid: 0, groups: Vec::new(), home: "/".into() }
+            let uid = name.parse().map_err(|_| {
+                Error::invalid(format!(
+                    "unable to find user {name}: no matching entries in passwd file"
+                ))
+            })?;
+            User {
+                uid,
+                gid: 0,
+                groups: Vec::new(),
+                home: "/".into(),
+            }
         }
     };
     if found.home.is_empty() {
@@ -77,7 +98,11 @@ fn find_group(name: &str, group: &str) -> Result<u32> {
     by_name
         .and_then(|f| f.get(2).and_then(|n| n.parse().ok()))
         .or_else(|| name.parse().ok())
-        .ok_or_else(|| Error::invalid(format!("unable to find group {name}: no matching entries in group file")))
+        .ok_or_else(|| {
+            Error::invalid(format!(
+                "unable to find group {name}: no matching entries in group file"
+            ))
+        })
 }
 
 fn fields(line: &str) -> Vec<&str> {
@@ -104,7 +129,12 @@ mod tests {
         assert_eq!(who("1000"), (1000, 0, vec![], "/".into()));
         assert_eq!(who("web:video"), (33, 44, vec![], "/var/www".into()));
         assert_eq!(who("5:6"), (5, 6, vec![], "/".into()));
-        assert_eq!(resolve("", PASSWD, GROUP, &["video".into(), "99".into()]).unwrap().groups, [44, 99]);
+        assert_eq!(
+            resolve("", PASSWD, GROUP, &["video".into(), "99".into()])
+                .unwrap()
+                .groups,
+            [44, 99]
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod changes;
 pub mod containers;
+pub mod copy;
 pub mod decompress;
 pub mod distribution;
 pub mod durable;
@@ -17,6 +18,7 @@ pub mod images;
 pub mod layers;
 mod layout;
 mod lock;
+pub mod mount_points;
 mod overlay;
 mod rebuild;
 pub mod rw;

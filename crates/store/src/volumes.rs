@@ -161,6 +161,12 @@ impl Volumes {
         volumes.flatten().collect()
     }
 
+    /// Bytes of the files in a volume.
+    pub fn size(&self, name: &str) -> Result<u64> {
+        check_name(name)?;
+        crate::walk::size(&self.root.join(name).join("_data"))
+    }
+
     /// Removes a volume with its files.
     pub fn remove(&self, name: &str) -> Result<()> {
         check_name(name)?;

@@ -68,14 +68,22 @@ const ALL: &[&str] = &[
 
 /// The names of the capabilities in a bit set.
 pub fn names(bits: u64) -> Vec<String> {
-    ALL.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, name)| name.to_string()).collect()
+    ALL.iter()
+        .enumerate()
+        .filter(|(bit, _)| bits >> bit & 1 == 1)
+        .map(|(_, name)| name.to_string())
+        .collect()
 }
 
 /// The capabilities of a container. A name that does not exist is an error; one that the daemon lacks is left out.
 pub fn of(host: &HostConfig, bounding: &[String]) -> Result<Vec<String>> {
     let have = |name: &str| bounding.iter().any(|b| b == name);
     if host.privileged {
-        return Ok(ALL.iter().filter(|name| have(name)).map(|name| name.to_string()).collect());
+        return Ok(ALL
+            .iter()
+            .filter(|name| have(name))
+            .map(|name| name.to_string())
+            .collect());
     }
     let add = normalize(host.cap_add.as_deref().unwrap_or_default())?;
     let drop = normalize(host.cap_drop.as_deref().unwrap_or_default())?;
@@ -85,11 +93,18 @@ pub fn of(host: &HostConfig, bounding: &[String]) -> Result<Vec<String>> {
         (false, true) => ALL.iter().copied().filter(|c| add.iter().any(|a| a == c)).collect(),
         (false, false) => {
             let kept = DEFAULT.iter().copied().filter(|c| !drop.iter().any(|d| d == c));
-            let added = ALL.iter().copied().filter(|c| add.iter().any(|a| a == c) && !DEFAULT.contains(c));
+            let added = ALL
+                .iter()
+                .copied()
+                .filter(|c| add.iter().any(|a| a == c) && !DEFAULT.contains(c));
             kept.chain(added).collect()
         }
     };
-    Ok(wanted.into_iter().filter(|name| have(name)).map(str::to_string).collect())
+    Ok(wanted
+        .into_iter()
+        .filter(|name| have(name))
+        .map(str::to_string)
+        .collect())
 }
 
 fn normalize(names: &[String]) -> Result<Vec<String>> {
@@ -119,7 +134,11 @@ mod tests {
 
     fn caps(add: &[&str], drop: &[&str]) -> Vec<String> {
         let list = |names: &[&str]| Some(names.iter().map(|n| n.to_string()).collect());
-        let host = HostConfig { cap_add: list(add), cap_drop: list(drop), ..HostConfig::default() };
+        let host = HostConfig {
+            cap_add: list(add),
+            cap_drop: list(drop),
+            ..HostConfig::default()
+        };
         of(&host, &names(u64::MAX >> 23)).unwrap()
     }
 
@@ -130,13 +149,22 @@ mod tests {
         assert_eq!(caps(&[], &["CAP_CHOWN", "net_raw"]).len(), 12);
         assert_eq!(caps(&["CHOWN"], &["all"]), ["CAP_CHOWN"]);
         assert_eq!(caps(&["ALL"], &["SYS_ADMIN"]).len(), 40);
-        let bad = HostConfig { cap_add: Some(vec!["NOPE".into()]), ..HostConfig::default() };
-        assert_eq!(of(&bad, &[]).unwrap_err().to_string(), "invalid capability: \"CAP_NOPE\"");
+        let bad = HostConfig {
+            cap_add: Some(vec!["NOPE".into()]),
+            ..HostConfig::default()
+        };
+        assert_eq!(
+            of(&bad, &[]).unwrap_err().to_string(),
+            "invalid capability: \"CAP_NOPE\""
+        );
     }
 
     #[test]
     fn what_the_daemon_lacks_is_left_out() {
-        let host = HostConfig { privileged: true, ..HostConfig::default() };
+        let host = HostConfig {
+            privileged: true,
+            ..HostConfig::default()
+        };
         assert_eq!(of(&host, &names(0b101)).unwrap(), ["CAP_CHOWN", "CAP_DAC_READ_SEARCH"]);
     }
 }

@@ -47,7 +47,13 @@ impl HostDevice {
 }
 
 fn rule(allow: bool, kind: &str, major: Option<i64>, minor: Option<i64>, access: &str) -> rt::DeviceRule {
-    rt::DeviceRule { allow, kind: kind.into(), major, minor, access: access.into() }
+    rt::DeviceRule {
+        allow,
+        kind: kind.into(),
+        major,
+        minor,
+        access: access.into(),
+    }
 }
 
 /// The rules of an ordinary container: nothing, but any node may be made and the harmless ones used.
@@ -74,7 +80,9 @@ pub fn all_rules() -> Vec<rt::DeviceRule> {
 pub fn parse_rule(text: &str) -> Result<rt::DeviceRule> {
     let bad = || Error::invalid(format!("invalid device cgroup rule format: '{text}'"));
     let words: Vec<&str> = text.split(' ').collect();
-    let [kind, numbers, access] = words[..] else { return Err(bad()) };
+    let [kind, numbers, access] = words[..] else {
+        return Err(bad());
+    };
     let (major, minor) = numbers.split_once(':').ok_or_else(bad)?;
     let number = |n: &str| match n {
         "*" => Ok(None),
@@ -84,7 +92,13 @@ pub fn parse_rule(text: &str) -> Result<rt::DeviceRule> {
     if !known || access.is_empty() || access.len() > 3 || !access.bytes().all(|b| matches!(b, b'r' | b'w' | b'm')) {
         return Err(bad());
     }
-    Ok(rule(true, if kind == "a" { "" } else { kind }, number(major)?, number(minor)?, access))
+    Ok(rule(
+        true,
+        if kind == "a" { "" } else { kind },
+        number(major)?,
+        number(minor)?,
+        access,
+    ))
 }
 
 /// Checks what `--device` asks for and fills in what it left out.
@@ -96,7 +110,10 @@ pub fn normalize(mapping: &DeviceMapping) -> Result<DeviceMapping> {
     if mapping.cgroup_permissions.is_empty() {
         mapping.cgroup_permissions = "rwm".into();
     }
-    let ok = mapping.cgroup_permissions.bytes().all(|b| matches!(b, b'r' | b'w' | b'm'));
+    let ok = mapping
+        .cgroup_permissions
+        .bytes()
+        .all(|b| matches!(b, b'r' | b'w' | b'm'));
     if !ok || !mapping.path_in_container.starts_with('/') {
         return Err(Error::invalid(format!(
             "invalid device specification: {}:{}:{}",
@@ -113,7 +130,16 @@ mod tests {
     #[test]
     fn rules() {
         assert_eq!(parse_rule("c 1:* rw").unwrap(), rule(true, "c", Some(1), None, "rw"));
-        for bad in ["", "c 1:3", "x 1:3 r", "c 1 r", "c 1:3 x", "c -1:3 r", "c  1:3 r", "c 1:3 rwmr"] {
+        for bad in [
+            "",
+            "c 1:3",
+            "x 1:3 r",
+            "c 1 r",
+            "c 1:3 x",
+            "c -1:3 r",
+            "c  1:3 r",
+            "c 1:3 rwmr",
+        ] {
             assert!(parse_rule(bad).is_err(), "{bad}");
         }
     }

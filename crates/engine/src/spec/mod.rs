@@ -6,7 +6,7 @@ mod capabilities;
 mod devices;
 mod resources;
 
-pub use capabilities::of as capabilities_of;
+pub use capabilities::{names as capability_names, of as capabilities_of};
 pub use devices::HostDevice;
 pub use resources::{build as resources, check as check_resources};
 
@@ -79,7 +79,11 @@ pub fn build(record: &Record, host: &Host) -> Result<rt::Spec> {
         SeccompChoice::Default => Some(runtime::seccomp::docker_default(&capabilities)),
         SeccompChoice::Profile(profile) => Some((**profile).clone()),
     };
-    let cwd = if config.working_dir.is_empty() { "/".to_string() } else { crate::mounts::clean(&config.working_dir) };
+    let cwd = if config.working_dir.is_empty() {
+        "/".to_string()
+    } else {
+        crate::mounts::clean(&config.working_dir)
+    };
     let as_root = host.user.uid == 0;
     let process = rt::Process {
         terminal: config.tty,
@@ -107,17 +111,35 @@ pub fn build(record: &Record, host: &Host) -> Result<rt::Spec> {
             permitted: if as_root { capabilities.clone() } else { Vec::new() },
             ambient: Vec::new(),
         }),
-        rlimits: ulimits(host_config.ulimits.as_deref().unwrap_or_default(), &host.default_ulimits)?,
+        rlimits: ulimits(
+            host_config.ulimits.as_deref().unwrap_or_default(),
+            &host.default_ulimits,
+        )?,
         no_new_privileges: host.no_new_privileges,
-        oom_score_adj: Some(i32::try_from(host_config.oom_score_adj).unwrap_or(0).max(host.oom_score_adj_floor)),
+        oom_score_adj: Some(
+            i32::try_from(host_config.oom_score_adj)
+                .unwrap_or(0)
+                .max(host.oom_score_adj_floor),
+        ),
         ..rt::Process::default()
     };
     let mut spec = rt::Spec {
         oci_version: rt::OCI_VERSION.into(),
         process: Some(process),
-        root: Some(rt::Root { path: host.rootfs.clone(), readonly: host_config.readonly_rootfs }),
-        hostname: if host.joined.contains_key("uts") { String::new() } else { config.hostname.clone() },
-        domainname: if host.joined.contains_key("uts") { String::new() } else { config.domainname.clone() },
+        root: Some(rt::Root {
+            path: host.rootfs.clone(),
+            readonly: host_config.readonly_rootfs,
+        }),
+        hostname: if host.joined.contains_key("uts") {
+            String::new()
+        } else {
+            config.hostname.clone()
+        },
+        domainname: if host.joined.contains_key("uts") {
+            String::new()
+        } else {
+            config.domainname.clone()
+        },
         mounts: mounts(record, host),
         hooks: None,
         annotations: host_config.annotations.clone().unwrap_or_default(),
@@ -151,20 +173,36 @@ fn cgroup_path(record: &Record, host: &Host) -> String {
         own => own,
     };
     if host.systemd_cgroup {
-        return format!("{}:balena:{}", if parent.is_empty() { "system.slice" } else { parent }, record.id);
+        return format!(
+            "{}:balena:{}",
+            if parent.is_empty() { "system.slice" } else { parent },
+            record.id
+        );
     }
     format!("{}/{}", crate::mounts::clean(parent).trim_end_matches('/'), record.id)
 }
 
 fn namespaces(record: &Record, host: &Host) -> Vec<rt::Namespace> {
-    let mut list = vec![rt::Namespace { kind: Ns::Mount, path: String::new() }];
+    let mut list = vec![rt::Namespace {
+        kind: Ns::Mount,
+        path: String::new(),
+    }];
     if let Some(path) = &host.netns {
-        list.push(rt::Namespace { kind: Ns::Network, path: path.clone() });
+        list.push(rt::Namespace {
+            kind: Ns::Network,
+            path: path.clone(),
+        });
     }
     for (name, kind) in [("uts", Ns::Uts), ("pid", Ns::Pid), ("ipc", Ns::Ipc)] {
         match host.joined.get(name) {
-            None => list.push(rt::Namespace { kind, path: String::new() }),
-            Some(Some(path)) => list.push(rt::Namespace { kind, path: path.clone() }),
+            None => list.push(rt::Namespace {
+                kind,
+                path: String::new(),
+            }),
+            Some(Some(path)) => list.push(rt::Namespace {
+                kind,
+                path: path.clone(),
+            }),
             Some(None) => {}
         }
     }
@@ -174,7 +212,10 @@ fn namespaces(record: &Record, host: &Host) -> Vec<rt::Namespace> {
         _ => host.cgroup_v2 && !record.host.privileged,
     };
     if private {
-        list.push(rt::Namespace { kind: Ns::Cgroup, path: String::new() });
+        list.push(rt::Namespace {
+            kind: Ns::Cgroup,
+            path: String::new(),
+        });
     }
     list
 }
@@ -193,15 +234,33 @@ fn mounts(record: &Record, host: &Host) -> Vec<rt::Mount> {
     let sys_access = if host_config.privileged { "rw" } else { "ro" };
     let mut list = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys_access]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &[sys_access, "nosuid", "noexec", "nodev"]),
+        mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &[sys_access, "nosuid", "noexec", "nodev"],
+        ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ];
     let taken = |target: &str| {
         host.mounts.iter().any(|m| m.destination == target)
-            || host_config.tmpfs.as_ref().is_some_and(|t| t.keys().any(|k| crate::mounts::clean(k) == target))
+            || host_config
+                .tmpfs
+                .as_ref()
+                .is_some_and(|t| t.keys().any(|k| crate::mounts::clean(k) == target))
     };
     match (&host.shm, host_config.ipc_mode.as_str()) {
         _ if taken("/dev/shm") => {}
@@ -209,7 +268,12 @@ fn mounts(record: &Record, host: &Host) -> Vec<rt::Mount> {
         (Some(path), _) => list.push(mount("/dev/shm", "bind", path, &["rbind", "rprivate"])),
         (None, _) => {
             let size = format!("size={}", host_config.shm_size);
-            list.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
+            list.push(mount(
+                "/dev/shm",
+                "tmpfs",
+                "shm",
+                &["nosuid", "noexec", "nodev", "mode=1777", &size],
+            ));
         }
     }
     // What the user mounts over a default place replaces the default, and all below it.
@@ -279,7 +343,10 @@ fn sysctls(record: &Record, host: &Host) -> BTreeMap<String, String> {
     let mut map = record.host.sysctls.clone().unwrap_or_default();
     // Docker's defaults for a network namespace of one's own.
     if host.netns.is_some() && !record.host.network_mode.starts_with("container:") {
-        for (key, value) in [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")] {
+        for (key, value) in [
+            ("net.ipv4.ip_unprivileged_port_start", "0"),
+            ("net.ipv4.ping_group_range", "0 2147483647"),
+        ] {
             map.entry(key.into()).or_insert_with(|| value.into());
         }
     }
@@ -288,8 +355,22 @@ fn sysctls(record: &Record, host: &Host) -> BTreeMap<String, String> {
 
 fn ulimits(own: &[api::host_config::Ulimit], defaults: &[api::host_config::Ulimit]) -> Result<Vec<rt::Rlimit>> {
     const NAMES: &[&str] = &[
-        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-        "rttime", "sigpending", "stack",
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let mut list: Vec<rt::Rlimit> = Vec::new();
     let inherited = defaults.iter().filter(|d| own.iter().all(|o| o.name != d.name));
@@ -341,15 +422,29 @@ mod tests {
     use api::host_config::HostConfig;
 
     fn record() -> Record {
-        let mut disk = Disk { path: "sh".into(), args: vec!["-c".into()], ..Disk::default() };
+        let mut disk = Disk {
+            path: "sh".into(),
+            args: vec!["-c".into()],
+            ..Disk::default()
+        };
         disk.config.hostname = "box".into();
         disk.config.env = Some(vec!["PATH=/x".into(), "HOSTNAME".into(), "A=1".into()]);
-        Record::new(ContainerId::random().unwrap(), disk, HostConfig { shm_size: 1 << 26, ..HostConfig::default() })
+        Record::new(
+            ContainerId::random().unwrap(),
+            disk,
+            HostConfig {
+                shm_size: 1 << 26,
+                ..HostConfig::default()
+            },
+        )
     }
 
     fn host() -> Host {
         Host {
-            user: User { home: "/root".into(), ..User::default() },
+            user: User {
+                home: "/root".into(),
+                ..User::default()
+            },
             netns: Some("/n".into()),
             cgroup_parent: "/docker".into(),
             bounding: vec!["CAP_CHOWN".into(), "CAP_NET_RAW".into()],
@@ -374,7 +469,10 @@ mod tests {
     #[test]
     fn a_mount_of_the_users_replaces_the_default() {
         let mut host = host();
-        host.mounts = vec![mount("/dev/shm", "bind", "/x", &["rbind"]), mount("/sys", "bind", "/sys", &["rbind"])];
+        host.mounts = vec![
+            mount("/dev/shm", "bind", "/x", &["rbind"]),
+            mount("/sys", "bind", "/sys", &["rbind"]),
+        ];
         let spec = build(&record(), &host).unwrap();
         let places: Vec<&str> = spec.mounts.iter().map(|m| m.destination.as_str()).collect();
         assert_eq!(places, ["/proc", "/dev", "/dev/pts", "/dev/mqueue", "/dev/shm", "/sys"]);
@@ -386,6 +484,9 @@ mod tests {
         record.host.privileged = true;
         let spec = build(&record, &host()).unwrap();
         assert!(spec.linux.unwrap().seccomp.is_none());
-        assert_eq!(spec.process.unwrap().capabilities.unwrap().bounding, ["CAP_CHOWN", "CAP_NET_RAW"]);
+        assert_eq!(
+            spec.process.unwrap().capabilities.unwrap().bounding,
+            ["CAP_CHOWN", "CAP_NET_RAW"]
+        );
     }
 }

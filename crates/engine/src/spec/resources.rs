@@ -28,7 +28,10 @@ pub fn build(host: &HostConfig, devices: &[HostDevice]) -> rt::Resources {
     let (period, quota) = if host.nano_cpus > 0 {
         (Some(100_000), Some(host.nano_cpus / 10_000))
     } else {
-        (u64::try_from(host.cpu_period).ok().filter(|p| *p > 0), (host.cpu_quota != 0).then_some(host.cpu_quota))
+        (
+            u64::try_from(host.cpu_period).ok().filter(|p| *p > 0),
+            (host.cpu_quota != 0).then_some(host.cpu_quota),
+        )
     };
     let cpu = rt::Cpu {
         shares: u64::try_from(host.cpu_shares).ok().filter(|s| *s > 0),
@@ -40,18 +43,32 @@ pub fn build(host: &HostConfig, devices: &[HostDevice]) -> rt::Resources {
         mems: host.cpuset_mems.clone(),
         ..rt::Cpu::default()
     };
-    let mut rules = if host.privileged { devices::all_rules() } else { devices::default_rules() };
+    let mut rules = if host.privileged {
+        devices::all_rules()
+    } else {
+        devices::default_rules()
+    };
     if !host.privileged {
         rules.extend(devices.iter().map(HostDevice::rule));
-        rules.extend(host.device_cgroup_rules.iter().flatten().filter_map(|text| devices::parse_rule(text).ok()));
+        rules.extend(
+            host.device_cgroup_rules
+                .iter()
+                .flatten()
+                .filter_map(|text| devices::parse_rule(text).ok()),
+        );
     }
     rt::Resources {
         devices: rules,
         memory: Some(memory),
         cpu: Some(cpu),
-        pids: host.pids_limit.filter(|limit| *limit != 0).map(|limit| rt::Pids { limit }),
-        block_io: (host.blkio_weight > 0)
-            .then(|| rt::BlockIo { weight: Some(host.blkio_weight), ..rt::BlockIo::default() }),
+        pids: host
+            .pids_limit
+            .filter(|limit| *limit != 0)
+            .map(|limit| rt::Pids { limit }),
+        block_io: (host.blkio_weight > 0).then(|| rt::BlockIo {
+            weight: Some(host.blkio_weight),
+            ..rt::BlockIo::default()
+        }),
         ..rt::Resources::default()
     }
 }
@@ -125,7 +142,12 @@ mod tests {
 
     #[test]
     fn cpus_and_memory() {
-        let host = HostConfig { nano_cpus: 1_500_000_000, memory: 64 << 20, pids_limit: Some(-1), ..HostConfig::default() };
+        let host = HostConfig {
+            nano_cpus: 1_500_000_000,
+            memory: 64 << 20,
+            pids_limit: Some(-1),
+            ..HostConfig::default()
+        };
         check(&host, 2).unwrap();
         let limits = build(&host, &[]);
         let cpu = limits.cpu.unwrap();
@@ -138,13 +160,28 @@ mod tests {
     fn refusals() {
         let base = HostConfig::default;
         for bad in [
-            HostConfig { memory: 1 << 20, ..base() },
+            HostConfig {
+                memory: 1 << 20,
+                ..base()
+            },
             HostConfig { memory: -5, ..base() },
-            HostConfig { memory_swap: 1 << 30, ..base() },
-            HostConfig { nano_cpus: 3_000_000_000, ..base() },
-            HostConfig { oom_score_adj: 1001, ..base() },
+            HostConfig {
+                memory_swap: 1 << 30,
+                ..base()
+            },
+            HostConfig {
+                nano_cpus: 3_000_000_000,
+                ..base()
+            },
+            HostConfig {
+                oom_score_adj: 1001,
+                ..base()
+            },
             HostConfig { shm_size: -1, ..base() },
-            HostConfig { cpu_period: 5, ..base() },
+            HostConfig {
+                cpu_period: 5,
+                ..base()
+            },
         ] {
             assert!(check(&bad, 2).is_err());
         }

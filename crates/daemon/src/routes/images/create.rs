@@ -1,0 +1,79 @@
+//! `POST /images/create`: pulls an image.
+
+use crate::route::{Answer, Request, Route};
+use engine::Engine;
+use engine::error::{Error, Result};
+use engine::progress::Progress;
+use engine::pull;
+use oci::platform::Platform;
+use oci::reference::Reference;
+use registry::Auth;
+use std::sync::Arc;
+
+pub const ROUTE: Route = Route {
+    method: "POST",
+    path: "images/create",
+    run,
+};
+
+fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
+    let query = &request.query;
+    if query.get("fromSrc").is_some() {
+        return Err(Error::not_supported("importing an image"));
+    }
+    let reference = reference(query.text("fromImage"), query.text("tag"))?;
+    let platform = match query.text("platform") {
+        "" => None,
+        text => Some(Platform::parse(text, &engine.config.platform).ok_or_else(|| {
+            Error::invalid(format!(
+                "\"{text}\": unknown operating system or architecture: invalid argument"
+            ))
+        })?),
+    };
+    let auth = auth_of(&request)?;
+    let (engine, cancel) = (engine.clone(), request.cancel.clone());
+    Ok(Answer::json_stream(move |out| {
+        let late = super::Late::new(out);
+        let progress = Progress::new(Box::new(late.clone()));
+        let wanted = pull::Request {
+            reference: &reference,
+            platform: platform.as_ref(),
+            auth,
+        };
+        match pull::pull(&engine, wanted, &progress, &cancel) {
+            Ok(_) => Ok(()),
+            // Before the first line the error is the answer, after it the last line.
+            Err(e) if late.begun() => {
+                progress.error(&e);
+                Err(e)
+            }
+            Err(e) => Err(e),
+        }
+    }))
+}
+
+/// The reference that a client splits into a name and a tag or digest.
+pub fn reference(name: &str, tag: &str) -> Result<Reference> {
+    let bad = |e: oci::reference::ReferenceError| Error::invalid(e.to_string());
+    let reference = Reference::parse(name).map_err(bad)?;
+    if tag.is_empty() {
+        return Ok(reference.or_latest());
+    }
+    match oci::digest::Digest::parse(tag) {
+        Ok(digest) => Ok(reference.with_digest(&digest)),
+        Err(_) => reference
+            .with_tag(tag)
+            .ok_or_else(|| Error::invalid("invalid tag format")),
+    }
+}
+
+/// The credentials of `X-Registry-Auth`; what is no credentials is none, as in Docker.
+pub fn auth_of(request: &Request) -> Result<Auth> {
+    match request.headers.get("x-registry-auth") {
+        None | Some("") => Ok(Auth::Anonymous),
+        Some(text) => Ok(Auth::from_header(text).unwrap_or_else(|e| {
+            log::warn!("{e}; going on without credentials");
+            Auth::Anonymous
+        })),
+    }
+}

@@ -1,0 +1,16 @@
+//! `GET /images/{name}/history`: how an image came to be.
+
+use crate::route::{Answer, Request, Route};
+use engine::Engine;
+use engine::error::Result;
+use std::sync::Arc;
+
+pub const ROUTE: Route = Route {
+    method: "GET",
+    path: "images/{name*}/history",
+    run,
+};
+
+fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
+    Answer::json(&engine::image::history(engine, request.parameter("name"))?)
+}

@@ -1,0 +1,10 @@
+//! Images. One file for each route.
+
+pub mod create;
+pub mod history;
+pub mod inspect;
+pub mod list;
+pub mod remove;
+pub mod tag;
+
+pub use super::late::Late;

@@ -1,0 +1,66 @@
+//! The table of routes. One more is a file beside these and a line here.
+
+use crate::route::Route;
+
+mod containers;
+mod exec;
+mod images;
+mod late;
+mod networks;
+mod plugins;
+mod streams;
+mod swarm;
+mod system;
+mod volumes;
+
+/// All routes; the first that fits is taken, so literal paths stand before open ones.
+pub const TABLE: &[Route] = &[
+    system::ping::ROUTE,
+    system::version::ROUTE,
+    system::info::ROUTE,
+    system::df::ROUTE,
+    system::auth::ROUTE,
+    system::events::ROUTE,
+    images::create::ROUTE,
+    images::list::ROUTE,
+    images::inspect::ROUTE,
+    images::history::ROUTE,
+    images::tag::ROUTE,
+    images::remove::ROUTE,
+    containers::list::ROUTE,
+    containers::create::ROUTE,
+    containers::inspect::ROUTE,
+    containers::start::ROUTE,
+    containers::stop::ROUTE,
+    containers::restart::ROUTE,
+    containers::kill::ROUTE,
+    containers::pause::ROUTE,
+    containers::unpause::ROUTE,
+    containers::rename::ROUTE,
+    containers::update::ROUTE,
+    containers::remove::ROUTE,
+    containers::prune::ROUTE,
+    containers::wait::ROUTE,
+    containers::logs::ROUTE,
+    containers::attach::ROUTE,
+    containers::resize::ROUTE,
+    containers::top::ROUTE,
+    exec::create::ROUTE,
+    exec::start::ROUTE,
+    exec::inspect::ROUTE,
+    exec::resize::ROUTE,
+    volumes::list::ROUTE,
+    volumes::create::ROUTE,
+    volumes::inspect::ROUTE,
+    volumes::remove::ROUTE,
+    volumes::prune::ROUTE,
+    networks::list::ROUTE,
+    networks::inspect::ROUTE,
+    plugins::list::ROUTE,
+    swarm::inspect::SWARM,
+    swarm::inspect::NODES,
+    swarm::inspect::SERVICES,
+    swarm::inspect::TASKS,
+    swarm::inspect::SECRETS,
+    swarm::inspect::CONFIGS,
+];

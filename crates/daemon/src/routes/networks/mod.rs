@@ -1,0 +1,4 @@
+//! Networks. One file for each route.
+
+pub mod inspect;
+pub mod list;

@@ -1,0 +1,41 @@
+//! `POST /auth`: checks credentials with a registry.
+
+use crate::route::{Answer, Request, Route};
+use engine::Engine;
+use engine::error::{Error, Kind, Result};
+use registry::Auth;
+use std::sync::Arc;
+
+pub const ROUTE: Route = Route {
+    method: "POST",
+    path: "auth",
+    run,
+};
+
+#[derive(serde::Deserialize, Default)]
+#[serde(default)]
+struct Login {
+    username: String,
+    password: String,
+    serveraddress: String,
+    identitytoken: String,
+}
+
+fn run(engine: &Arc<Engine>, mut request: Request) -> Result<Answer> {
+    let login: Login = request.json()?;
+    let auth = match login.identitytoken.is_empty() {
+        false => Auth::IdentityToken(login.identitytoken),
+        true => Auth::Basic {
+            user: login.username,
+            password: login.password,
+        },
+    };
+    engine.registry().login(&login.serveraddress, auth).map_err(|e| {
+        let kind = match e.kind() {
+            registry::ErrorKind::Denied => Kind::Unauthorized,
+            _ => Kind::Internal,
+        };
+        Error::new(kind, format!("login attempt to {} failed: {e}", login.serveraddress))
+    })?;
+    Answer::json(&serde_json::json!({"Status": "Login Succeeded", "IdentityToken": ""}))
+}

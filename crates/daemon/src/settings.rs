@@ -1,0 +1,229 @@
+//! From what was given to what the parts want: checked, with defaults.
+
+use crate::config::Given;
+use api::host_config::Ulimit;
+use engine::{Config, Limits, Runtime};
+use oci::platform::Platform;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Everything that the daemon's parts are told.
+pub struct Settings {
+    pub engine: Config,
+    pub network: network::Config,
+    pub registry: registry::Config,
+    pub hosts: Vec<String>,
+    pub group: String,
+    pub pidfile: PathBuf,
+}
+
+impl Settings {
+    /// Checks what was given.
+    pub fn of(given: &Given) -> Result<Settings, String> {
+        match given.text("storage-driver", "overlay2").as_str() {
+            "overlay2" | "" => {}
+            other => {
+                return Err(format!(
+                    "storage driver {other:?} is not supported by balena: use overlay2"
+                ));
+            }
+        }
+        let log_driver = given.text("log-driver", "json-file");
+        if !matches!(log_driver.as_str(), "json-file" | "none") {
+            return Err(format!(
+                "log driver {log_driver:?} is not supported by balena: use json-file or none"
+            ));
+        }
+        let mut systemd_cgroup = false;
+        for option in given.list("exec-opt") {
+            match option.as_str() {
+                "native.cgroupdriver=cgroupfs" => systemd_cgroup = false,
+                "native.cgroupdriver=systemd" => systemd_cgroup = true,
+                other => return Err(format!("invalid exec option {other:?}: known is native.cgroupdriver")),
+            }
+        }
+        let hosts = match given.list("host") {
+            list if list.is_empty() => vec!["unix:///var/run/balena-engine.sock".to_string()],
+            list => list.into_iter().map(normal_host).collect(),
+        };
+        let insecure = given.list("insecure-registry");
+        let mirrors = given.list("registry-mirror");
+        let shm = given.text("default-shm-size", "64m");
+        let shm = engine::start::parse_size(&shm).and_then(|s| i64::try_from(s).ok());
+        let engine = Config {
+            data_root: absolute(&given.text("data-root", "/var/lib/balena-engine"))?,
+            exec_root: absolute(&given.text("exec-root", "/var/run/balena-engine"))?,
+            platform: Platform::of_machine(&machine()),
+            limits: Limits {
+                downloads: positive(given, "max-concurrent-downloads", 3)?,
+                uploads: positive(given, "max-concurrent-uploads", 5)?,
+            },
+            runtimes: runtimes(given)?,
+            default_runtime: given.text("default-runtime", "runc"),
+            log_driver,
+            log_opts: given.map("log-opt"),
+            dns: given.list("dns"),
+            dns_search: given.list("dns-search"),
+            dns_options: given.list("dns-opt"),
+            default_ulimits: ulimits(given)?,
+            default_shm_size: shm.ok_or("invalid argument for --default-shm-size")?,
+            cgroup_parent: given.text("cgroup-parent", if systemd_cgroup { "system.slice" } else { "/docker" }),
+            systemd_cgroup,
+            init: given.flag("init", false),
+            no_new_privileges: given.flag("no-new-privileges", false),
+            labels: given.list("label"),
+            experimental: given.flag("experimental", false),
+            debug: given.flag("debug", false),
+            hosts: hosts.clone(),
+            insecure_registries: insecure.clone(),
+            mirrors: mirrors.clone(),
+            bridge: given.text("bridge", "balena0"),
+            iptables: given.flag("iptables", true),
+            default_cgroupns: given.text("default-cgroupns-mode", ""),
+        };
+        Ok(Settings {
+            network: network_of(given)?,
+            registry: registry::Config {
+                insecure,
+                mirrors,
+                user_agent: format!(
+                    "docker/{} balena-engine os/linux arch/{}",
+                    api::ENGINE_VERSION,
+                    engine.platform.architecture
+                ),
+                max_attempts: given.number("max-download-attempts", 5)?,
+                ..registry::Config::default()
+            },
+            pidfile: absolute(&given.text("pidfile", "/var/run/balena-engine.pid"))?,
+            group: given.text("group", "balena-engine"),
+            hosts,
+            engine,
+        })
+    }
+}
+
+fn machine() -> String {
+    engine::info::machine_name()
+}
+
+fn absolute(path: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(path);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    let here = std::env::current_dir().map_err(|e| format!("find the current directory: {e}"))?;
+    Ok(here.join(path))
+}
+
+fn normal_host(host: String) -> String {
+    match host.contains("://") {
+        true => host,
+        false if host.starts_with('/') => format!("unix://{host}"),
+        false => format!("tcp://{host}"),
+    }
+}
+
+fn positive(given: &Given, name: &str, default: u32) -> Result<usize, String> {
+    match given.number(name, default)? {
+        0 => Err(format!("invalid {}: 0", name.replace('-', " "))),
+        n => usize::try_from(n).map_err(|e| format!("--{name}: {e}")),
+    }
+}
+
+fn network_of(given: &Given) -> Result<network::Config, String> {
+    let mut config = network::Config::default();
+    let subnet = |name: &str| match given.text(name, "").as_str() {
+        "" => Ok(None),
+        text => network::parse_with_host(text)
+            .map(Some)
+            .map_err(|e| format!("invalid argument \"{text}\" for \"--{name}\" flag: {e}")),
+    };
+    config.bridge = given.text("bridge", &config.bridge);
+    config.bip = subnet("bip")?;
+    config.fixed_cidr = subnet("fixed-cidr")?.map(|(_, net)| net);
+    config.iptables = given.flag("iptables", true);
+    config.ip_forward = given.flag("ip-forward", true);
+    config.masquerade = given.flag("ip-masq", true);
+    config.icc = given.flag("icc", true);
+    config.mtu = given.number("mtu", 0)?;
+    let ip = given.text("ip", "0.0.0.0");
+    config.default_ip = ip
+        .parse()
+        .map_err(|_| format!("invalid argument \"{ip}\" for \"--ip\" flag"))?;
+    // The kernel forwards; a process for each port is made only where it cannot, or when asked for.
+    config.userland_proxy = given.has("userland-proxy") && given.flag("userland-proxy", false);
+    config.proxy_command = vec!["/proc/self/exe".into(), "balena-engine-proxy".into()];
+    Ok(config)
+}
+
+fn runtimes(given: &Given) -> Result<BTreeMap<String, Runtime>, String> {
+    let mut map: BTreeMap<String, Runtime> = given
+        .map("add-runtime")
+        .into_iter()
+        .map(|(name, path)| {
+            (
+                name,
+                Runtime {
+                    path: path.into(),
+                    args: Vec::new(),
+                },
+            )
+        })
+        .collect();
+    if let Some(Value::Object(list)) = given.json("runtimes") {
+        for (name, value) in list {
+            let path = value
+                .get("path")
+                .and_then(Value::as_str)
+                .ok_or(format!("runtime {name:?} has no path"))?;
+            let args = value
+                .get("runtimeArgs")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
+            let args = args.iter().filter_map(|a| a.as_str().map(str::to_string)).collect();
+            map.insert(
+                name.clone(),
+                Runtime {
+                    path: path.into(),
+                    args,
+                },
+            );
+        }
+    }
+    if map.contains_key("runc") {
+        return Err("runtime name 'runc' is reserved".into());
+    }
+    Ok(map)
+}
+
+fn ulimits(given: &Given) -> Result<Vec<Ulimit>, String> {
+    let mut list = Vec::new();
+    for text in given.list("default-ulimit") {
+        let bad = || format!("invalid argument \"{text}\" for \"--default-ulimit\" flag");
+        let (name, values) = text.split_once('=').ok_or_else(bad)?;
+        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+        let number = |t: &str| t.parse::<i64>().map_err(|_| bad());
+        list.push(Ulimit {
+            name: name.into(),
+            soft: number(soft)?,
+            hard: number(hard)?,
+        });
+    }
+    if let Some(Value::Object(map)) = given.json("default-ulimit") {
+        for (key, value) in map {
+            let limit: Ulimit =
+                api::json::from_slice(value.to_string().as_bytes()).map_err(|e| format!("default-ulimits: {e}"))?;
+            list.push(Ulimit {
+                name: if limit.name.is_empty() {
+                    key.clone()
+                } else {
+                    limit.name.clone()
+                },
+                ..limit
+            });
+        }
+    }
+    Ok(list)
+}

@@ -1,0 +1,397 @@
+//! Images by name, by digest, by ID, by the beginning of an ID; and what people ask about them.
+
+use crate::Engine;
+use crate::error::{Error, Result};
+use api::container::{ContainerConfig, GraphDriver};
+use api::image::{Inspect, Metadata, RootFs, Summary};
+use api::time::Time;
+use oci::config::ImageConfig;
+use oci::reference::Reference;
+use std::collections::{BTreeMap, BTreeSet};
+use store::ImageId;
+
+/// Finds an image by what a user typed.
+pub fn find(engine: &Engine, name: &str) -> Result<ImageId> {
+    let missing = || Error::no_such_image(&with_tag(name));
+    let hex = name.strip_prefix("sha256:").unwrap_or(name);
+    if oci::reference::is_id(hex) {
+        let id = ImageId(oci::digest::Digest::from_hex(hex).map_err(|_| missing())?);
+        return engine.store.images.exists(&id).then_some(id).ok_or_else(missing);
+    }
+    if let Ok(reference) = Reference::parse(name) {
+        let reference = reference.or_latest();
+        // With both, the digest is what counts.
+        let looked_up = match reference.digest() {
+            Some(digest) => reference.with_digest(digest),
+            None => reference.clone(),
+        };
+        if let Some(id) = engine.store.tags.get(&looked_up) {
+            return Ok(id);
+        }
+    }
+    if !hex.is_empty() && hex.len() < 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let mut found = engine.store.images.with_prefix(hex);
+        if found.len() == 1 {
+            return Ok(found.remove(0));
+        }
+    }
+    if Reference::parse(name).is_err() && !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Error::invalid("invalid reference format"));
+    }
+    Err(missing())
+}
+
+fn with_tag(name: &str) -> String {
+    match Reference::parse(name) {
+        Ok(reference) => reference.or_latest().familiar(),
+        Err(_) => name.to_string(),
+    }
+}
+
+/// The config of an image.
+pub fn config_of(engine: &Engine, id: &ImageId) -> Result<ImageConfig> {
+    Ok(engine.store.images.config(id)?)
+}
+
+/// The labels of an image, as attributes of its events.
+pub fn labels_of(config: &ImageConfig) -> BTreeMap<String, String> {
+    config
+        .config
+        .as_ref()
+        .and_then(|c| c.labels.clone())
+        .unwrap_or_default()
+}
+
+/// Bytes of all layers of an image.
+pub fn size_of(engine: &Engine, id: &ImageId) -> u64 {
+    match engine.store.images.top_layer(id) {
+        Ok(Some(top)) => engine.store.layers.chain_size(&top),
+        _ => 0,
+    }
+}
+
+/// How an image's config shows up in a container's.
+pub fn run_config(config: &ImageConfig) -> ContainerConfig {
+    let Some(run) = &config.config else {
+        return ContainerConfig::default();
+    };
+    let set = |map: &Option<BTreeMap<String, serde_json::Value>>| {
+        map.as_ref()
+            .map(|map| map.keys().map(|key| (key.clone(), api::json::Empty {})).collect())
+    };
+    ContainerConfig {
+        user: run.user.clone().unwrap_or_default(),
+        exposed_ports: set(&run.exposed_ports),
+        env: run.env.clone(),
+        cmd: run.cmd.clone(),
+        healthcheck: run.healthcheck.as_ref().map(|check| api::container::Healthcheck {
+            test: check.test.clone(),
+            interval: check.interval,
+            timeout: check.timeout,
+            start_period: check.start_period,
+            start_interval: check.start_interval,
+            retries: check.retries,
+        }),
+        args_escaped: run.args_escaped,
+        volumes: set(&run.volumes),
+        working_dir: run.working_dir.clone().unwrap_or_default(),
+        entrypoint: run.entrypoint.clone(),
+        on_build: run.on_build.clone(),
+        labels: run.labels.clone(),
+        stop_signal: run.stop_signal.clone().unwrap_or_default(),
+        stop_timeout: run.stop_timeout,
+        shell: run.shell.clone(),
+        ..ContainerConfig::default()
+    }
+}
+
+/// Tags and digests of an image, as Docker lists them.
+pub fn names_of(engine: &Engine, id: &ImageId) -> (Vec<String>, Vec<String>) {
+    let (mut tags, mut digests) = (Vec::new(), Vec::new());
+    for reference in engine.store.tags.of_image(id) {
+        match reference.digest() {
+            Some(_) => digests.push(reference.familiar()),
+            None => tags.push(reference.familiar()),
+        }
+    }
+    tags.sort();
+    digests.sort();
+    (tags, digests)
+}
+
+/// The answer to `inspect`. Old versions of the API had fields more.
+pub fn inspect(engine: &Engine, name: &str, version: (u32, u32)) -> Result<Inspect> {
+    let id = find(engine, name)?;
+    let config = config_of(engine, &id)?;
+    let (repo_tags, repo_digests) = names_of(engine, &id);
+    let size = i64::try_from(size_of(engine, &id)).unwrap_or(i64::MAX);
+    let data = match engine.store.images.top_layer(&id)? {
+        Some(top) => engine.store.graph_driver_data(&top)?,
+        None => BTreeMap::new(),
+    };
+    let run = run_config(&config);
+    let config_json = if version >= (1, 50) {
+        serde_json::to_value(&config.config).ok().filter(|v| !v.is_null())
+    } else {
+        serde_json::to_value(&run).ok()
+    };
+    Ok(Inspect {
+        id: id.0.to_string(),
+        repo_tags,
+        repo_digests,
+        parent: engine
+            .store
+            .images
+            .parent(&id)?
+            .map(|p| p.0.to_string())
+            .unwrap_or_default(),
+        comment: comment_of(&config),
+        created: config.created.clone().unwrap_or_default(),
+        container: if version < (1, 45) {
+            config.container.clone().unwrap_or_default()
+        } else {
+            String::new()
+        },
+        container_config: (version < (1, 45)).then(ContainerConfig::default),
+        docker_version: config.docker_version.clone().unwrap_or_default(),
+        author: config.author.clone().unwrap_or_default(),
+        config: config_json,
+        architecture: config.architecture.clone().unwrap_or_default(),
+        variant: config.variant.clone().unwrap_or_default(),
+        os: config.os.clone().unwrap_or_default(),
+        os_version: config.os_version.clone().unwrap_or_default(),
+        size,
+        virtual_size: (version < (1, 44)).then_some(size),
+        graph_driver: GraphDriver {
+            data,
+            name: "overlay2".into(),
+        },
+        root_fs: RootFs {
+            kind: "layers".into(),
+            layers: config.rootfs.diff_ids.iter().map(ToString::to_string).collect(),
+        },
+        metadata: Metadata {
+            last_tag_time: engine
+                .store
+                .images
+                .last_updated(&id)?
+                .unwrap_or_else(|| api::time::ZERO.into()),
+        },
+    })
+}
+
+fn comment_of(config: &ImageConfig) -> String {
+    match &config.comment {
+        Some(comment) if !comment.is_empty() => comment.clone(),
+        _ => config
+            .history
+            .last()
+            .and_then(|h| h.comment.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// What a listing is limited to.
+#[derive(Debug, Default)]
+pub struct ListOptions {
+    pub all: bool,
+    pub shared_size: bool,
+    pub filters: BTreeMap<String, Vec<String>>,
+}
+
+/// The filters that a listing knows.
+pub const FILTERS: &[&str] = &["dangling", "label", "before", "since", "reference", "until"];
+
+/// All images, newest first.
+pub fn list(engine: &Engine, options: &ListOptions, version: (u32, u32)) -> Result<Vec<Summary>> {
+    let first = |name: &str| options.filters.get(name).and_then(|v| v.first());
+    let dangling = match first("dangling").map(String::as_str) {
+        None => None,
+        Some("true" | "1") => Some(true),
+        Some("false" | "0") => Some(false),
+        Some(other) => return Err(Error::invalid(format!("invalid filter 'dangling=[{other}]'"))),
+    };
+    let created = |name: &String| -> Result<i64> { Ok(created_of(&config_of(engine, &find(engine, name)?)?)) };
+    let before = first("before").map(created).transpose()?;
+    let since = first("since").map(created).transpose()?;
+    let until = first("until")
+        .and_then(|text| Time::parse_query(text))
+        .map(|t| t.seconds);
+    let parents: BTreeSet<String> = if options.all {
+        BTreeSet::new()
+    } else {
+        let ids = engine.store.images.list();
+        ids.iter()
+            .filter_map(|id| engine.store.images.parent(id).ok()?)
+            .map(|id| id.0.to_string())
+            .collect()
+    };
+    let mut rows = Vec::new();
+    for id in engine.store.images.list() {
+        // A damaged config is reported by its own store; the others are still listed.
+        let Ok(config) = config_of(engine, &id) else { continue };
+        let at = created_of(&config);
+        let too_new = before.is_some_and(|b| at >= b) || until.is_some_and(|u| at >= u);
+        if too_new || since.is_some_and(|s| at <= s) {
+            continue;
+        }
+        let labels = labels_of(&config);
+        if let Some(wanted) = options.filters.get("label")
+            && !wanted.iter().all(|w| matches_label(&labels, w))
+        {
+            continue;
+        }
+        let (mut tags, mut digests) = names_of(engine, &id);
+        if let Some(patterns) = options.filters.get("reference") {
+            tags.retain(|name| patterns.iter().any(|p| matches_reference(p, name)));
+            digests.retain(|name| patterns.iter().any(|p| matches_reference(p, name)));
+            if tags.is_empty() && digests.is_empty() {
+                continue;
+            }
+        }
+        let untagged = tags.is_empty() && digests.is_empty();
+        if dangling.is_some_and(|wanted| wanted != tags.is_empty())
+            || untagged && !options.all && parents.contains(id.0.as_str())
+        {
+            continue;
+        }
+        if version < (1, 43) && untagged {
+            tags.push("<none>:<none>".into());
+            digests.push("<none>@<none>".into());
+        }
+        let size = i64::try_from(size_of(engine, &id)).unwrap_or(i64::MAX);
+        rows.push(Summary {
+            containers: -1,
+            created: at,
+            id: id.0.to_string(),
+            labels: Some(labels).filter(|l| !l.is_empty()),
+            parent_id: engine
+                .store
+                .images
+                .parent(&id)?
+                .map(|p| p.0.to_string())
+                .unwrap_or_default(),
+            repo_digests: digests,
+            repo_tags: tags,
+            shared_size: -1,
+            size,
+            virtual_size: (version < (1, 44)).then_some(size),
+        });
+    }
+    rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+    Ok(rows)
+}
+
+/// How an image came to be, newest step first.
+pub fn history(engine: &Engine, name: &str) -> Result<Vec<api::image::History>> {
+    let id = find(engine, name)?;
+    let config = config_of(engine, &id)?;
+    let chain = match engine.store.images.top_layer(&id)? {
+        Some(top) => engine.store.layers.chain(&top),
+        None => Vec::new(),
+    };
+    // The chain comes topmost first, the history oldest first.
+    let mut sizes: Vec<u64> = chain.iter().map(|(_, info)| info.size).collect();
+    let mut steps = config.history.clone();
+    steps.reverse();
+    let (tags, _) = names_of(engine, &id);
+    let mut rows = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let size = match step.empty_layer || sizes.is_empty() {
+            true => 0,
+            false => sizes.remove(0),
+        };
+        rows.push(api::image::History {
+            id: if index == 0 {
+                id.0.to_string()
+            } else {
+                "<missing>".into()
+            },
+            created: step.created.as_deref().and_then(Time::parse).map_or(0, |t| t.seconds),
+            created_by: step.created_by.clone().unwrap_or_default(),
+            tags: Some(tags.clone()).filter(|t| index == 0 && !t.is_empty()),
+            size: i64::try_from(size).unwrap_or(i64::MAX),
+            comment: step.comment.clone().unwrap_or_default(),
+        });
+    }
+    Ok(rows)
+}
+
+fn created_of(config: &ImageConfig) -> i64 {
+    config.created.as_deref().and_then(Time::parse).map_or(0, |t| t.seconds)
+}
+
+/// Whether labels satisfy `key` or `key=value`.
+pub fn matches_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
+        None => labels.contains_key(wanted),
+    }
+}
+
+/// Whether a name matches a pattern of the `reference` filter: with or without tag, `*` within a component.
+pub fn matches_reference(pattern: &str, name: &str) -> bool {
+    let bare = match name.split_once('@') {
+        Some((repository, _)) => repository,
+        None => match name.rfind(':') {
+            Some(colon) if !name[colon..].contains('/') => &name[..colon],
+            _ => name,
+        },
+    };
+    glob(pattern.as_bytes(), name.as_bytes()) || glob(pattern.as_bytes(), bare.as_bytes())
+}
+
+/// `path.Match` of Go without character classes: `*` and `?` stop at a slash. Linear in the product of the lengths.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+                continue;
+            }
+            Some(b'?') if text[t] != b'/' => {
+                (p, t) = (p + 1, t + 1);
+                continue;
+            }
+            Some(c) if *c == text[t] && *c != b'?' => {
+                (p, t) = (p + 1, t + 1);
+                continue;
+            }
+            _ => {}
+        }
+        match star {
+            Some((at, from)) if text[from] != b'/' => {
+                star = Some((at, from + 1));
+                (p, t) = (at + 1, from + 1);
+            }
+            _ => return false,
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_references() {
+        for (pattern, name, expected) in [
+            ("busybox", "busybox:latest", true),
+            ("busybox:latest", "busybox:latest", true),
+            ("busy*", "busybox:1", true),
+            ("*box:*", "busybox:1", true),
+            ("*", "a/b:1", false),
+            ("a/*", "a/b:1", true),
+            ("127.0.0.1:5000/*", "127.0.0.1:5000/x:1", true),
+            ("bus", "busybox:latest", false),
+            ("", "x", false),
+        ] {
+            assert_eq!(matches_reference(pattern, name), expected, "{pattern} {name}");
+        }
+        assert!(!glob(&b"*a".repeat(30), &b"b".repeat(10_000)));
+    }
+}

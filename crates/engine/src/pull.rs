@@ -1,0 +1,439 @@
+//! Pulling an image: one function that stacks readers, and the order that makes the result atomic and durable.
+//!
+//! Blobs are fetched by up to [`Limits::downloads`] threads, each at most [`AHEAD`] chunks in front of the unpacking,
+//! which goes layer by layer from the lowest: verified blob → decompress → tar → the layer's own directory. Nothing
+//! compressed is written. A layer is committed when its files are on the disk and both digests were right; the image
+//! after its layers, the tag last. Whatever stops it, at any point, leaves only whole layers behind.
+
+use crate::cancel::Cancel;
+use crate::error::{Context, Error, Kind, Result};
+use crate::progress::{Meter, Progress};
+use crate::{Engine, image};
+use oci::config::ImageConfig;
+use oci::digest::Digest;
+use oci::manifest::{AnyManifest, Descriptor, Manifest, media_type};
+use oci::platform::Platform;
+use oci::reference::Reference;
+use registry::{Auth, BlobError, BlobReader, Repository};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use store::decompress::Decompressed;
+use store::distribution::Blob;
+use store::{ChainId, DiffId, LayerId};
+
+/// The largest image config that is read, in bytes.
+const MAX_CONFIG: u64 = 8 << 20;
+/// Bytes of a chunk between a download and the unpacking.
+const CHUNK: usize = 64 << 10;
+/// Chunks that a download may be ahead.
+const AHEAD: usize = 8;
+
+/// What a pull is asked for.
+pub struct Request<'a> {
+    pub reference: &'a Reference,
+    pub platform: Option<&'a Platform>,
+    pub auth: Auth,
+}
+
+/// Pulls one tag or digest; reports as Docker does. Returns the image's ID.
+pub fn pull(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<Digest> {
+    let reference = request.reference;
+    let opened = engine.registry().repository(reference, request.auth);
+    let repository = opened.map_err(|e| registry_error(e, reference))?;
+    let handle = repository.cancel_handle();
+    cancel.on_set(move || handle.cancel());
+    let found = repository
+        .manifest(reference)
+        .map_err(|e| registry_error(e, reference))?;
+    let tag = reference
+        .digest()
+        .map_or(reference.tag().unwrap_or("latest").to_string(), |d| d.to_string());
+    let name = match reference.repository().domain() {
+        "docker.io" => reference.repository().path().to_string(),
+        _ => reference.repository().familiar(),
+    };
+    progress.status(&tag, format!("Pulling from {name}"))?;
+    let top_digest = found.digest.clone();
+    let manifest = choose(
+        &repository,
+        found,
+        reference,
+        request.platform.unwrap_or(&engine.config.platform),
+    )?;
+    let config_bytes = repository
+        .blob_bytes(&manifest.config, MAX_CONFIG)
+        .map_err(|e| blob_error(e, reference))?;
+    let config = ImageConfig::parse(&config_bytes).context(format!("parse config of {}", reference.familiar()))?;
+    check(&manifest, &config)?;
+
+    let top = fetch_layers(engine, &repository, &manifest, &config, progress, cancel)?;
+    let id = engine.store.images.put(&config_bytes, top.as_ref())?;
+    if id.0 != manifest.config.digest {
+        return Err(Error::internal(format!(
+            "image config is {}, the manifest names {}",
+            id.0, manifest.config.digest
+        )));
+    }
+    // The tag is last: whoever sees it sees a whole image.
+    let by_digest = reference.with_digest(&top_digest);
+    let before = match reference.digest() {
+        Some(_) => engine.store.tags.get(&by_digest),
+        None => engine.store.tags.get(reference),
+    };
+    engine.store.tags.set(&by_digest, &id)?;
+    if reference.digest().is_none() && before.as_ref() != Some(&id) {
+        engine.store.tags.set(reference, &id)?;
+        engine.store.images.set_last_updated(&id, &api::time::now())?;
+    }
+    progress.status("", format!("Digest: {top_digest}"))?;
+    let familiar = reference.familiar();
+    progress.status(
+        "",
+        match before {
+            Some(old) if old == id => format!("Status: Image is up to date for {familiar}"),
+            _ => format!("Status: Downloaded newer image for {familiar}"),
+        },
+    )?;
+    let mut attributes = image::labels_of(&config);
+    attributes.insert("name".into(), reference.repository().familiar());
+    engine.events.emit("image", "pull", &familiar, attributes);
+    Ok(id.0)
+}
+
+/// Goes from what the name stands for to the one manifest that this machine runs.
+fn choose(
+    repository: &Repository,
+    mut found: registry::ManifestResponse,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Manifest> {
+    // An index may name an index; more than two levels are somebody's joke.
+    for _ in 0..3 {
+        let parsed = AnyManifest::parse(&found.media_type, &found.bytes).map_err(|e| manifest_error(&e, &found))?;
+        match parsed {
+            AnyManifest::Image(manifest) => return Ok(manifest),
+            AnyManifest::Index(index) => {
+                let Some(descriptor) = index.choose(platform) else {
+                    return Err(Error::not_found(format!(
+                        "no matching manifest for {platform} in the manifest list entries"
+                    )));
+                };
+                let next = reference.with_digest(&descriptor.digest);
+                found = repository.manifest(&next).map_err(|e| registry_error(e, reference))?;
+            }
+        }
+    }
+    Err(Error::invalid(format!(
+        "the index of {} is nested too deeply",
+        reference.familiar()
+    )))
+}
+
+fn manifest_error(error: &oci::manifest::ManifestError, found: &registry::ManifestResponse) -> Error {
+    if found
+        .media_type
+        .starts_with("application/vnd.docker.distribution.manifest.v1+")
+    {
+        return Error::new(
+            Kind::NotImplemented,
+            "Docker Image Format v1 and Docker Image manifest version 2, schema 1 are not supported by balena; push the image again with a current docker",
+        );
+    }
+    Error::invalid(format!("manifest {}: {error}", found.digest))
+}
+
+/// What can be told from manifest and config before anything is fetched.
+fn check(manifest: &Manifest, config: &ImageConfig) -> Result<()> {
+    let kind = manifest.config.media_type.as_str();
+    if !matches!(
+        kind,
+        "" | media_type::DOCKER_CONFIG | media_type::OCI_CONFIG | "application/octet-stream"
+    ) {
+        return Err(Error::invalid(format!(
+            "Encountered remote \"{kind}\"(unknown) when fetching: it is no container image"
+        )));
+    }
+    if manifest.layers.len() != config.rootfs.diff_ids.len() {
+        return Err(Error::invalid(format!(
+            "layers from manifest don't match image configuration: {} layers, {} diff IDs",
+            manifest.layers.len(),
+            config.rootfs.diff_ids.len()
+        )));
+    }
+    if config.os.as_deref().is_some_and(|os| !os.is_empty() && os != "linux") {
+        return Err(Error::invalid(format!(
+            "image operating system \"{}\" cannot be used on this platform",
+            config.os.as_deref().unwrap_or_default()
+        )));
+    }
+    Ok(())
+}
+
+/// One layer on its way.
+struct Job<'a> {
+    descriptor: &'a Descriptor,
+    meter: Arc<Meter>,
+}
+
+fn fetch_layers(
+    engine: &Engine,
+    repository: &Repository,
+    manifest: &Manifest,
+    config: &ImageConfig,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Option<LayerId>> {
+    let diffs = &config.rootfs.diff_ids;
+    let mut top: Option<LayerId> = None;
+    let mut have = 0;
+    for diff in diffs {
+        let chain = ChainId::of(top.as_ref().map(LayerId::chain_id), &DiffId(diff.clone()));
+        match engine.store.layers.get(&chain) {
+            Some(layer) => top = Some(layer),
+            None => break,
+        }
+        have += 1;
+    }
+    for descriptor in &manifest.layers[..have] {
+        progress.status(descriptor.digest.short(), "Already exists")?;
+    }
+    let total: u64 = manifest.layers[have..]
+        .iter()
+        .map(|d| d.size)
+        .fold(0, u64::saturating_add);
+    let sum = progress.total(total);
+    let jobs: Vec<Job<'_>> = manifest.layers[have..]
+        .iter()
+        .map(|descriptor| Job {
+            descriptor,
+            meter: progress.meter(descriptor.digest.short(), descriptor.size, &sum),
+        })
+        .collect();
+    for job in &jobs {
+        progress.status(job.descriptor.digest.short(), "Pulling fs layer")?;
+    }
+    for job in jobs.iter().skip(engine.config.limits.downloads) {
+        progress.status(job.descriptor.digest.short(), "Waiting")?;
+    }
+    // Downloads run ahead of the unpacking in a window of their own; leaving the scope early drops the receivers,
+    // which ends their threads at the next chunk, and cancels what they wait for on the network.
+    let mut ahead: BTreeMap<usize, Receiver<Chunk>> = BTreeMap::new();
+    let mut next = 0;
+    let network = repository.cancel_handle();
+    let result = (|| {
+        for (index, job) in jobs.iter().enumerate() {
+            while next < jobs.len() && next < index + engine.config.limits.downloads.max(1) {
+                ahead.insert(next, start_download(repository, &jobs[next])?);
+                next += 1;
+            }
+            let receiver = ahead
+                .remove(&index)
+                .ok_or_else(|| Error::internal("a layer's download was not started"))?;
+            let diff = &diffs[have + index];
+            let layer = unpack(engine, top.as_ref(), job, receiver, diff);
+            if cancel.is_set() {
+                return Err(Error::cancelled());
+            }
+            let layer = layer?;
+            engine.store.distribution.add(
+                &DiffId(diff.clone()),
+                Blob {
+                    digest: job.descriptor.digest.clone(),
+                    repository: repository.name().canonical(),
+                    hmac: String::new(),
+                },
+            )?;
+            progress.status(job.descriptor.digest.short(), "Pull complete")?;
+            top = Some(layer);
+        }
+        Ok(())
+    })();
+    drop(ahead);
+    if result.is_err() {
+        network.cancel();
+    }
+    result.map(|()| top)
+}
+
+/// Bytes of a blob, or why there are no more. The end of the channel is the end of a verified blob only after `Done`.
+enum Chunk {
+    Bytes(Box<[u8]>),
+    Done,
+    Failed(BlobError),
+}
+
+fn start_download(repository: &Repository, job: &Job<'_>) -> Result<Receiver<Chunk>> {
+    let (send, receive) = sync_channel(AHEAD);
+    let (repository, descriptor, meter) = (repository.clone(), job.descriptor.clone(), job.meter.clone());
+    std::thread::Builder::new()
+        .name("download".into())
+        .stack_size(512 << 10)
+        .spawn(move || {
+            let end = match repository.blob(&descriptor) {
+                Ok(reader) => download(reader, &meter, &send),
+                Err(e) => Chunk::Failed(e),
+            };
+            // A receiver that is gone has failed already, and says why.
+            let _ = send.send(end);
+        })
+        .context("start a thread for a download")?;
+    Ok(receive)
+}
+
+fn download(mut reader: BlobReader, meter: &Meter, send: &SyncSender<Chunk>) -> Chunk {
+    let mut noticed = meter.clone_for_retry();
+    reader.on_retry(move |retry| noticed(retry.wait));
+    loop {
+        let mut buffer = vec![0u8; CHUNK].into_boxed_slice();
+        let mut filled = 0;
+        while filled < CHUNK {
+            match reader.advance(&mut buffer[filled..]) {
+                Ok(0) => {
+                    if filled > 0 {
+                        let rest = Box::from(&buffer[..filled]);
+                        if send.send(Chunk::Bytes(rest)).is_err() {
+                            return Chunk::Failed(BlobError::Cancelled);
+                        }
+                    }
+                    meter.downloaded();
+                    return Chunk::Done;
+                }
+                Ok(n) => filled += n,
+                Err(e) => return Chunk::Failed(e),
+            }
+            meter.advance(reader.offset());
+        }
+        if send.send(Chunk::Bytes(buffer)).is_err() {
+            return Chunk::Failed(BlobError::Cancelled);
+        }
+    }
+}
+
+/// The chunks of a download as a reader. Its end is `Ok(0)` only for a blob that was verified.
+struct Chunks {
+    receive: Receiver<Chunk>,
+    chunk: Box<[u8]>,
+    at: usize,
+    done: bool,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.chunk.len() {
+            if self.done {
+                return Ok(0);
+            }
+            match self.receive.recv() {
+                Ok(Chunk::Bytes(bytes)) => (self.chunk, self.at) = (bytes, 0),
+                Ok(Chunk::Done) => self.done = true,
+                Ok(Chunk::Failed(e)) => return Err(io::Error::other(e)),
+                Err(_) => return Err(io::Error::other("the download's thread ended without a word")),
+            }
+        }
+        let n = out.len().min(self.chunk.len() - self.at);
+        out[..n].copy_from_slice(&self.chunk[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+fn unpack(
+    engine: &Engine,
+    parent: Option<&LayerId>,
+    job: &Job<'_>,
+    receive: Receiver<Chunk>,
+    diff: &Digest,
+) -> Result<LayerId> {
+    let staged = engine.store.layers.stage(parent.map(LayerId::chain_id))?;
+    let chunks = Chunks {
+        receive,
+        chunk: Box::default(),
+        at: 0,
+        done: false,
+    };
+    let mut failure = None;
+    let watched = Watched {
+        inner: chunks,
+        failure: &mut failure,
+    };
+    let about = |e: store::Error| Error::from(e.within(format!("layer {}", job.descriptor.digest.short())));
+    let unpacked = (|| {
+        let mut stream = Decompressed::open(watched)?;
+        let unpacked = staged.unpack(&mut stream)?;
+        // What follows the archive is part of the blob and of its digest.
+        stream
+            .drain()
+            .map_err(|e| store::Error::Invalid(format!("read the rest of the blob: {e}")))?;
+        Ok(unpacked)
+    })();
+    let unpacked = match (unpacked, failure) {
+        (Ok(unpacked), None) => unpacked,
+        // The network's word explains more than what became of it further up.
+        (_, Some(e)) => return Err(blob_text(&e)),
+        (Err(e), None) => return Err(about(e)),
+    };
+    job.meter.extracting();
+    unpacked.commit(&DiffId(diff.clone())).map_err(about)
+}
+
+/// Keeps the blob's own error, which readers above turn into theirs.
+struct Watched<'a> {
+    inner: Chunks,
+    failure: &'a mut Option<BlobFailure>,
+}
+
+struct BlobFailure {
+    text: String,
+    kind: Kind,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(out).inspect_err(|e| {
+            *self.failure = Some(match BlobError::of(e) {
+                Some(blob) => BlobFailure {
+                    text: blob.to_string(),
+                    kind: blob_kind(blob),
+                },
+                None => BlobFailure {
+                    text: e.to_string(),
+                    kind: Kind::Internal,
+                },
+            });
+        })
+    }
+}
+
+fn blob_text(failure: &BlobFailure) -> Error {
+    Error::new(failure.kind, failure.text.clone())
+}
+
+fn blob_kind(error: &BlobError) -> Kind {
+    match error {
+        BlobError::Registry(e) => kind_of(e),
+        BlobError::Cancelled => Kind::Cancelled,
+        _ => Kind::Internal,
+    }
+}
+
+fn blob_error(error: BlobError, reference: &Reference) -> Error {
+    match error {
+        BlobError::Registry(e) => registry_error(e, reference),
+        other => Error::new(blob_kind(&other), other.to_string()),
+    }
+}
+
+fn kind_of(error: &registry::Error) -> Kind {
+    match error.kind() {
+        registry::ErrorKind::NotFound | registry::ErrorKind::Denied => Kind::NotFound,
+        registry::ErrorKind::Cancelled => Kind::Cancelled,
+        _ => Kind::Internal,
+    }
+}
+
+/// A registry's error in the words of a pull.
+pub fn registry_error(error: registry::Error, reference: &Reference) -> Error {
+    Error::new(kind_of(&error), error.for_pull(reference))
+}

@@ -1,0 +1,198 @@
+//! Volumes: made for containers that ask for them, filled from the image at first, listed, removed.
+
+use crate::container::{MountPoint, Record};
+use crate::error::{Error, Kind, Result};
+use crate::{Engine, id};
+use api::volume::{CreateRequest, List, Volume};
+use std::collections::BTreeMap;
+
+/// A volume as the API gives it.
+fn wire(volume: &store::volumes::Volume) -> Volume {
+    Volume {
+        created_at: api::time::Time::of(volume.created).whole_seconds().to_rfc3339(),
+        driver: "local".into(),
+        labels: Some(volume.labels.clone()).filter(|l| !l.is_empty()),
+        mountpoint: volume.data.to_string_lossy().into_owned(),
+        name: volume.name.clone(),
+        options: Some(volume.options.clone()).filter(|o| !o.is_empty()),
+        scope: "local".into(),
+        usage_data: None,
+    }
+}
+
+fn no_such(name: &str) -> Error {
+    Error::not_found(format!("get {name}: no such volume"))
+}
+
+/// Makes a volume, or returns the one of that name.
+pub fn create(engine: &Engine, request: &CreateRequest) -> Result<Volume> {
+    if !matches!(request.driver.as_str(), "" | "local") {
+        return Err(Error::not_found(format!(
+            "create {}: error looking up volume plugin {}: plugin \"{}\" not found",
+            request.name, request.driver, request.driver
+        )));
+    }
+    let name = if request.name.is_empty() {
+        id::random_hex(32)?
+    } else {
+        request.name.clone()
+    };
+    crate::mounts::volume_name(&name)?;
+    let labels = request.labels.clone().unwrap_or_default();
+    let options = request.driver_opts.clone().unwrap_or_default();
+    let (volume, existed) = engine.store.volumes.create(&name, &labels, &options)?;
+    if !existed {
+        let attributes = BTreeMap::from([("driver".to_string(), "local".to_string())]);
+        engine.events.emit("volume", "create", &name, attributes);
+    }
+    Ok(wire(&volume))
+}
+
+/// One volume.
+pub fn inspect(engine: &Engine, name: &str) -> Result<Volume> {
+    Ok(wire(&engine.store.volumes.get(name)?.ok_or_else(|| no_such(name))?))
+}
+
+/// All volumes that pass the filters.
+pub fn list(engine: &Engine, filters: &BTreeMap<String, Vec<String>>) -> Result<List> {
+    let mut volumes = Vec::new();
+    for volume in engine.store.volumes.list()? {
+        let any = |name: &str, test: &dyn Fn(&String) -> bool| filters.get(name).is_none_or(|v| v.iter().any(test));
+        let used = !users(engine, &volume.name).is_empty();
+        let fits = any("name", &|n| volume.name.contains(n.as_str()))
+            && any("driver", &|d| d == "local")
+            && any("dangling", &|d| matches!(d.as_str(), "true" | "1") != used)
+            && filters
+                .get("label")
+                .is_none_or(|l| l.iter().all(|w| crate::image::matches_label(&volume.labels, w)));
+        if fits {
+            volumes.push(wire(&volume));
+        }
+    }
+    Ok(List {
+        volumes,
+        warnings: None,
+    })
+}
+
+/// Containers that have a volume mounted, running or not.
+pub fn users(engine: &Engine, name: &str) -> Vec<String> {
+    let mut users = Vec::new();
+    for container in engine.containers.all() {
+        let record = container.record();
+        if record
+            .disk
+            .mount_points
+            .values()
+            .any(|p| p.kind == "volume" && p.name == name)
+        {
+            users.push(record.id.to_string());
+        }
+    }
+    users
+}
+
+/// Removes a volume that no container has.
+pub fn remove(engine: &Engine, name: &str, force: bool) -> Result<()> {
+    if engine.store.volumes.get(name)?.is_none() {
+        return if force { Ok(()) } else { Err(no_such(name)) };
+    }
+    let users = users(engine, name);
+    if !users.is_empty() {
+        return Err(Error::conflict(format!(
+            "remove {name}: volume is in use - [{}]",
+            users.join(", ")
+        )));
+    }
+    engine.store.volumes.remove(name)?;
+    engine.events.emit(
+        "volume",
+        "destroy",
+        name,
+        BTreeMap::from([("driver".into(), "local".into())]),
+    );
+    Ok(())
+}
+
+/// Makes the volumes that mount points name, and names for those that have none.
+pub(crate) fn provide(engine: &Engine, points: &mut BTreeMap<String, MountPoint>) -> Result<()> {
+    for point in points.values_mut().filter(|p| p.kind == "volume") {
+        let options = point.spec.volume_options.clone().unwrap_or_default();
+        let mut labels = options.labels.unwrap_or_default();
+        if point.name.is_empty() {
+            point.name = id::random_hex(32)?;
+            // Docker 23 and later mark them, so that prune can tell.
+            labels.insert("com.docker.volume.anonymous".into(), String::new());
+        }
+        let request = CreateRequest {
+            name: point.name.clone(),
+            driver: "local".into(),
+            driver_opts: options.driver_config.and_then(|d| d.options),
+            labels: Some(labels),
+        };
+        point.source = create(engine, &request)?.mountpoint;
+    }
+    Ok(())
+}
+
+/// Fills empty volumes with what the image has in their place.
+pub(crate) fn copy_up(engine: &Engine, record: &Record) -> Result<()> {
+    let wanted: Vec<&MountPoint> = record
+        .disk
+        .mount_points
+        .values()
+        .filter(|p| p.kind == "volume" && p.copy_data)
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let id = record.id.as_str();
+    let root = engine.store.rw.mount(id)?;
+    let mut result = Ok(());
+    for point in wanted {
+        let volume = engine
+            .store
+            .volumes
+            .get(&point.name)?
+            .ok_or_else(|| no_such(&point.name))?;
+        let copied = store::copy::into_empty(&root, point.destination.trim_start_matches('/').as_ref(), &volume.data);
+        if let Err(e) = copied {
+            result = Err(Error::new(
+                Kind::Internal,
+                format!("copy image content to volume {}: {e}", point.name),
+            ));
+            break;
+        }
+    }
+    engine.store.rw.unmount(id)?;
+    result
+}
+
+/// Removes a container's anonymous volumes.
+pub(crate) fn remove_anonymous(engine: &Engine, record: &Record) {
+    for point in record.disk.mount_points.values().filter(|p| p.kind == "volume") {
+        // A name that the user chose stays, whatever it looks like.
+        if point.spec.source.is_empty()
+            && users(engine, &point.name).is_empty()
+            && let Err(e) = remove(engine, &point.name, true)
+        {
+            log::warn!("remove volume {} of container {}: {e}", point.name, record.id.short());
+        }
+    }
+}
+
+/// Removes volumes that nobody has: anonymous ones, with `all` the named too. Returns names and bytes.
+pub fn prune(engine: &Engine, all: bool, labels: &[String]) -> Result<(Vec<String>, u64)> {
+    let mut removed = Vec::new();
+    let mut bytes = 0;
+    for volume in engine.store.volumes.list()? {
+        let anonymous = volume.labels.contains_key("com.docker.volume.anonymous");
+        let fits = labels.iter().all(|w| crate::image::matches_label(&volume.labels, w));
+        if (all || anonymous) && fits && users(engine, &volume.name).is_empty() {
+            bytes += engine.store.volumes.size(&volume.name).unwrap_or(0);
+            remove(engine, &volume.name, true)?;
+            removed.push(volume.name.clone());
+        }
+    }
+    Ok((removed, bytes))
+}
