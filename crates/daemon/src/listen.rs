@@ -19,10 +19,7 @@ pub fn open(hosts: &[String], group: &str) -> Result<Vec<Listener>, String> {
     for host in hosts {
         let about = |e: &dyn std::fmt::Display| format!("failed to load listener {host}: {e}");
         if let Some(path) = host.strip_prefix("unix://") {
-            list.push(Listener::Unix(
-                unix(Path::new(path), group).map_err(|e| about(&e))?,
-                Some(path.into()),
-            ));
+            list.push(Listener::Unix(unix(Path::new(path), group).map_err(|e| about(&e))?));
         } else if let Some(address) = host.strip_prefix("tcp://") {
             let address = if address.is_empty() { "127.0.0.1:2375" } else { address };
             let socket = std::net::TcpListener::bind(address).map_err(|e| about(&e))?;
