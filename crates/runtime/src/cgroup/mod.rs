@@ -17,7 +17,7 @@ use oci::runtime::Resources;
 use crate::error::{Context, Error, Result};
 pub use stats::Stats;
 
-const CGROUP2_MAGIC: i64 = 0x6367_7270;
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const V2_MOUNT: &str = "/sys/fs/cgroup";
 
 /// One write to a cgroup file: the directory is that of `controller` (v1) or the only one (v2).
@@ -63,7 +63,7 @@ pub struct Cgroup {
 
 /// Whether this machine has the unified hierarchy only.
 pub fn unified() -> bool {
-    rustix::fs::statfs(V2_MOUNT).is_ok_and(|status| i64::from(status.f_type) & 0xffff_ffff == CGROUP2_MAGIC)
+    rustix::fs::statfs(V2_MOUNT).is_ok_and(|status| status.f_type as u64 & 0xffff_ffff == CGROUP2_MAGIC)
 }
 
 impl Cgroup {

@@ -90,11 +90,11 @@ impl Container {
                 return Err(error);
             }
         };
-        if let Some(path) = &options.pid_file {
-            if let Err(error) = write_pid_file(path, container.state.init_process_pid) {
-                let _ = container.delete(true);
-                return Err(error);
-            }
+        if let Some(path) = &options.pid_file
+            && let Err(error) = write_pid_file(path, container.state.init_process_pid)
+        {
+            let _ = container.delete(true);
+            return Err(error);
         }
         Ok(container)
     }
@@ -292,7 +292,8 @@ fn validate(spec: &Spec, bundle: &Path, options: &CreateOptions) -> Result<PathB
         return Err(Error::new("unable to set hostname without a private UTS namespace"));
     }
     let linux = spec.linux.clone().unwrap_or_default();
-    if !(linux.masked_paths.is_empty() && linux.readonly_paths.is_empty()) && !own(NamespaceKind::Mount) {
+    let restricts = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
+    if restricts && !own(NamespaceKind::Mount) {
         return Err(Error::new(
             "unable to restrict sys entries without a private MNT namespace",
         ));

@@ -107,9 +107,9 @@ impl JsonLog {
             line.extend_from_slice(b"\\n");
         }
         let stream = if stream == 2 { "stderr" } else { "stdout" };
-        let written = write!(
+        let written = writeln!(
             line,
-            "\",\"stream\":\"{stream}\"{},\"time\":\"{}\"}}\n",
+            "\",\"stream\":\"{stream}\"{},\"time\":\"{}\"}}",
             self.attrs,
             crate::time::now()
         )

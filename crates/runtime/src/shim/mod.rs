@@ -3,10 +3,12 @@
 //! In its directory: `shim.json` ([`ShimConfig`], written by the client), `shim.sock` (one JSON line per
 //! request, one per answer; [`Request`], [`Reply`]), and at the end `exit.json` ([`ExitStatus`]).
 
+mod children;
 pub mod client;
 mod connection;
 mod json_log;
 mod oom;
+mod requests;
 mod server;
 mod session;
 mod supervise;

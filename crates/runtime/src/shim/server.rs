@@ -2,28 +2,26 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use oci::runtime::ConsoleSize;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{WaitOptions, WaitStatus, wait, waitpid};
+use rustix::process::{WaitOptions, WaitStatus, waitpid};
 use sys::signal::SignalFd;
 
 use super::connection::{Connection, Role};
 use super::json_log::JsonLog;
 use super::oom::OomWatch;
 use super::session::{self, Session};
-use super::supervise::{Call, ConsoleSocket, Outcome, Running, Runtime};
-use super::{CONFIG, EXIT, ExitStatus, LogConfig, Notice, Reply, Request, SOCKET, ShimConfig, socket_path};
+use super::supervise::{ConsoleSocket, Running, Runtime};
+use super::{CONFIG, EXIT, ExitStatus, LogConfig, Reply, SOCKET, ShimConfig, socket_path};
 use crate::error::{Context, Error, Result};
-use crate::time;
 
 /// How long output is waited for after the process that wrote it has ended.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// Ended execs whose code nobody has asked for.
 const KEPT_EXECS: usize = 32;
 
@@ -62,54 +60,54 @@ pub fn main_shim(args: Vec<OsString>) -> i32 {
 }
 
 /// A runtime process under way, and what its end means.
-struct Operation {
-    running: Running,
-    connection: u64,
-    then: Then,
+pub(super) struct Operation {
+    pub(super) running: Running,
+    pub(super) connection: u64,
+    pub(super) then: Then,
 }
 
-enum Then {
+pub(super) enum Then {
     Answer,
     Started,
     Exec(Box<PendingExec>),
     Deleted,
 }
 
-struct PendingExec {
-    id: String,
-    session: Session,
-    console: Option<ConsoleSocket>,
-    process_file: PathBuf,
-    pid_file: PathBuf,
-    streams: (bool, bool, bool),
+pub(super) struct PendingExec {
+    pub(super) id: String,
+    pub(super) session: Session,
+    pub(super) console: Option<ConsoleSocket>,
+    pub(super) process_file: PathBuf,
+    pub(super) pid_file: PathBuf,
+    pub(super) streams: (bool, bool, bool),
 }
 
 /// The container has ended; what is left to do.
-struct Ending {
-    status: ExitStatus,
-    deleted: bool,
-    told: bool,
-    deadline: Instant,
+pub(super) struct Ending {
+    pub(super) status: ExitStatus,
+    pub(super) deleted: bool,
+    pub(super) told: bool,
+    pub(super) deadline: Instant,
 }
 
-struct Server {
-    directory: PathBuf,
-    directory_fd: OwnedFd,
-    runtime: Runtime,
-    signals: SignalFd,
-    listener: UnixListener,
+pub(super) struct Server {
+    pub(super) directory: PathBuf,
+    pub(super) directory_fd: OwnedFd,
+    pub(super) runtime: Runtime,
+    pub(super) signals: SignalFd,
+    pub(super) listener: UnixListener,
     /// The container's own first.
-    sessions: Vec<Session>,
-    deadlines: Vec<(String, Instant)>,
-    connections: Vec<Connection>,
-    operations: Vec<Operation>,
+    pub(super) sessions: Vec<Session>,
+    pub(super) deadlines: Vec<(String, Instant)>,
+    pub(super) connections: Vec<Connection>,
+    pub(super) operations: Vec<Operation>,
     /// Children that ended before the runtime told us who they were.
-    unknown: Vec<(i32, u32)>,
-    log: Option<JsonLog>,
-    oom: Option<OomWatch>,
-    started: bool,
-    ending: Option<Ending>,
-    counter: u64,
+    pub(super) unknown: Vec<(i32, u32)>,
+    pub(super) log: Option<JsonLog>,
+    pub(super) oom: Option<OomWatch>,
+    pub(super) started: bool,
+    pub(super) ending: Option<Ending>,
+    pub(super) counter: u64,
 }
 
 /// Whose readiness a poll result is.
@@ -123,7 +121,7 @@ enum Token {
     Stdin(usize),
 }
 
-fn exit_code(status: WaitStatus) -> Option<u32> {
+pub(super) fn exit_code(status: WaitStatus) -> Option<u32> {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Some(code as u32),
         (None, Some(signal)) => Some(128 + signal as u32),
@@ -327,7 +325,7 @@ impl Server {
     }
 
     /// Gives clients' input to a process.
-    fn feed(&mut self, index: usize) {
+    pub(super) fn feed(&mut self, index: usize) {
         let session = &mut self.sessions[index];
         let name = session.exec.clone();
         for connection in self
@@ -356,7 +354,7 @@ impl Server {
     }
 
     /// Copies a portion of output to the log and the clients.
-    fn pump(&mut self, index: usize, place: usize) {
+    pub(super) fn pump(&mut self, index: usize, place: usize) {
         let mut portion = [0u8; 8192];
         let Some((stream, fd)) = self.sessions[index].sources.get(place) else {
             return;
@@ -427,418 +425,10 @@ impl Server {
             self.sessions.remove(oldest + 1);
         }
     }
-
-    fn request(&mut self, index: usize, line: &[u8]) {
-        let number = self.connections[index].number;
-        let request = match serde_json::from_slice::<Request>(line) {
-            Ok(request) => request,
-            Err(error) => return self.answer(number, Err(Error::new(format!("invalid request: {error}")))),
-        };
-        if self.ending.is_some() && !matches!(request, Request::Subscribe | Request::WaitExec { .. } | Request::Info) {
-            return self.answer(number, Err(Error::new("container not running")));
-        }
-        let pid = self.sessions[0].pid;
-        match request {
-            Request::Info => {
-                let reply = Reply {
-                    pid: Some(pid),
-                    started: Some(self.started),
-                    ..Reply::default()
-                };
-                self.connections[index].send_line(&reply);
-                self.connections[index].finish();
-            }
-            Request::Start => self.call(number, Call::Start, Then::Started),
-            // Init is our child: until we reap it the number is its.
-            Request::Kill { signal, all: false } => {
-                let sent = sys::signal::send(pid, signal).with_context(|| format!("signal process {pid}"));
-                self.answer(number, sent);
-            }
-            Request::Kill { signal, all: true } => self.call(number, Call::KillAll(signal), Then::Answer),
-            Request::Resize { w, h } => {
-                let resized = self.sessions[0].resize(&ConsoleSize { height: h, width: w });
-                self.answer(number, resized);
-            }
-            Request::ResizeExec { id, w, h } => {
-                let found = self
-                    .sessions
-                    .iter()
-                    .find(|session| session.exec.as_deref() == Some(&id));
-                let resized = match found {
-                    Some(session) => session.resize(&ConsoleSize { height: h, width: w }),
-                    None => Err(Error::new(format!("no such exec: {id}"))),
-                };
-                self.answer(number, resized);
-            }
-            Request::Pause => self.call(number, Call::Pause, Then::Answer),
-            Request::Resume => self.call(number, Call::Resume, Then::Answer),
-            Request::Update { resources } => self.call(number, Call::Update(resources), Then::Answer),
-            Request::Attach { stdin, stdout, stderr } => {
-                let connection = &mut self.connections[index];
-                connection.role = Role::Stream {
-                    exec: None,
-                    stdin,
-                    stdout,
-                    stderr,
-                };
-                connection.send_line(&Reply::default());
-            }
-            Request::Subscribe => {
-                let connection = &mut self.connections[index];
-                connection.role = Role::Subscriber;
-                connection.send_line(&Reply::default());
-                if let Some(Ending { status, told: true, .. }) = &self.ending {
-                    connection.send_line(&Notice::Exit { status: status.clone() });
-                }
-            }
-            Request::WaitExec { id } => {
-                if self.sessions.iter().any(|session| session.exec.as_deref() == Some(&id)) {
-                    self.connections[index].role = Role::ExecWaiter(id);
-                    self.tell_exec_waiters();
-                } else {
-                    self.answer(number, Err(Error::new(format!("no such exec: {id}"))));
-                }
-            }
-            Request::Exec {
-                id,
-                process,
-                stdin,
-                stdout,
-                stderr,
-            } => match self.exec(id, &process, (stdin, stdout, stderr)) {
-                Ok((running, pending)) => {
-                    self.connections[index].role = Role::Waiting;
-                    self.operations.push(Operation {
-                        running,
-                        connection: number,
-                        then: Then::Exec(Box::new(pending)),
-                    });
-                }
-                Err(error) => self.answer(number, Err(error)),
-            },
-            // The rest follows from its end.
-            Request::Delete => {
-                let sent = sys::signal::send(pid, libc::SIGKILL).context("kill init");
-                self.answer(number, sent);
-            }
-        }
-    }
-
-    fn answer(&mut self, number: u64, result: Result<()>) {
-        let reply = Reply {
-            error: result.err().map(|error| error.to_string()),
-            ..Reply::default()
-        };
-        if let Some(connection) = self
-            .connections
-            .iter_mut()
-            .find(|connection| connection.number == number)
-        {
-            connection.send_line(&reply);
-            connection.finish();
-        }
-    }
-
-    fn call(&mut self, number: u64, call: Call, then: Then) {
-        match self.runtime.call(call) {
-            Outcome::Done(result) => self.completed(number, then, result),
-            Outcome::Running(running) => {
-                if let Some(connection) = self
-                    .connections
-                    .iter_mut()
-                    .find(|connection| connection.number == number)
-                {
-                    connection.role = Role::Waiting;
-                }
-                self.operations.push(Operation {
-                    running,
-                    connection: number,
-                    then,
-                });
-            }
-        }
-    }
-
-    fn completed(&mut self, number: u64, then: Then, result: Result<()>) {
-        match then {
-            Then::Answer => self.answer(number, result),
-            Then::Started => {
-                self.started |= result.is_ok();
-                self.answer(number, result);
-            }
-            Then::Deleted => {
-                if let Some(ending) = &mut self.ending {
-                    ending.deleted = true;
-                }
-            }
-            Then::Exec(pending) => match result.and_then(|()| pending.complete()) {
-                Ok((session, streams)) => self.exec_started(number, session, streams),
-                Err(error) => self.answer(number, Err(error)),
-            },
-        }
-    }
-
-    /// Begins an exec: streams, files, and the runtime's process.
-    fn exec(
-        &mut self,
-        id: String,
-        process: &oci::runtime::Process,
-        streams: (bool, bool, bool),
-    ) -> Result<(Running, PendingExec)> {
-        if !crate::container::check_id(&id).is_ok()
-            || self.sessions.iter().any(|session| session.exec.as_deref() == Some(&id))
-        {
-            return Err(Error::new(format!("exec id {id:?} is invalid or in use")));
-        }
-        let process_file = self.directory.join(format!("exec-{id}.json"));
-        let pid_file = self.directory.join(format!("exec-{id}.pid"));
-        let text = serde_json::to_vec(process).context("encode process")?;
-        std::fs::write(&process_file, text).with_context(|| format!("write {}", process_file.display()))?;
-        let console = match process.terminal {
-            true => Some(ConsoleSocket::new(
-                &self.directory,
-                &self.directory_fd,
-                &format!("exec-{id}.sock"),
-            )?),
-            false => None,
-        };
-        let (mut session, stdio) = match console {
-            Some(_) => Default::default(),
-            None => Session::pipes(streams.0, [streams.1, streams.2])?,
-        };
-        session.exec = Some(id.clone());
-        session.close_stdin = true;
-        let path = console.as_ref().map(|console| console.path.clone());
-        let running = self.runtime.exec(&process_file, stdio, path.as_deref(), &pid_file)?;
-        Ok((
-            running,
-            PendingExec {
-                id,
-                session,
-                console,
-                process_file,
-                pid_file,
-                streams,
-            },
-        ))
-    }
-
-    fn exec_started(&mut self, number: u64, mut session: Session, (stdin, stdout, stderr): (bool, bool, bool)) {
-        let ended = self.unknown.iter().position(|(pid, _)| *pid == session.pid);
-        let ended = ended.map(|index| self.unknown.remove(index).1);
-        let reply = Reply {
-            pid: Some(session.pid),
-            ..Reply::default()
-        };
-        let (id, pid) = (session.exec.clone(), session.pid);
-        if session.terminal.is_some() && !stdin {
-            session.stdin = None;
-        }
-        self.sessions.push(session);
-        if let Some(connection) = self
-            .connections
-            .iter_mut()
-            .find(|connection| connection.number == number)
-        {
-            connection.send_line(&reply);
-            if stdin || stdout || stderr {
-                connection.role = Role::Stream {
-                    exec: id,
-                    stdin,
-                    stdout,
-                    stderr,
-                };
-            } else {
-                connection.finish();
-            }
-        }
-        let index = self.sessions.len() - 1;
-        self.feed(index);
-        if let Some(code) = ended {
-            self.process_ended(pid, code);
-        }
-    }
-
-    /// Collects every child that has ended.
-    fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            let pid = pid.as_raw_nonzero().get();
-            if let Some(code) = exit_code(status) {
-                self.process_ended(pid, code);
-            }
-        }
-    }
-
-    fn process_ended(&mut self, pid: i32, code: u32) {
-        if let Some(index) = self
-            .operations
-            .iter()
-            .position(|operation| operation.running.pid == pid)
-        {
-            let operation = self.operations.remove(index);
-            let result = operation.running.finish(code);
-            self.completed(operation.connection, operation.then, result);
-            if !self
-                .operations
-                .iter()
-                .any(|operation| matches!(operation.then, Then::Exec(_)))
-            {
-                self.unknown.clear();
-            }
-            return;
-        }
-        let Some(index) = self
-            .sessions
-            .iter()
-            .position(|session| session.pid == pid && session.exit_code.is_none())
-        else {
-            // Perhaps an exec's process whose runtime has not ended yet.
-            if self
-                .operations
-                .iter()
-                .any(|operation| matches!(operation.then, Then::Exec(_)))
-                && self.unknown.len() < 1024
-            {
-                self.unknown.push((pid, code));
-            }
-            return;
-        };
-        self.sessions[index].exit_code = Some(code);
-        let Some(id) = self.sessions[index].exec.clone() else {
-            return self.container_ended(code);
-        };
-        self.deadlines.push((id.clone(), Instant::now() + GRACE));
-        let notice = Notice::ExecExit {
-            id: id.clone(),
-            exit_code: code,
-        };
-        self.notify(&notice);
-        self.tell_exec_waiters();
-    }
-
-    fn tell_exec_waiters(&mut self) {
-        for connection in &mut self.connections {
-            let Role::ExecWaiter(id) = &connection.role else {
-                continue;
-            };
-            let session = self.sessions.iter().find(|session| session.exec.as_deref() == Some(id));
-            if let Some(code) = session.and_then(|session| session.exit_code)
-                && !connection.closing
-            {
-                connection.send_line(&Reply {
-                    exit_code: Some(code),
-                    ..Reply::default()
-                });
-                connection.finish();
-            }
-        }
-    }
-
-    fn notify(&mut self, notice: &Notice) {
-        for connection in self
-            .connections
-            .iter_mut()
-            .filter(|connection| connection.role == Role::Subscriber)
-        {
-            connection.send_line(notice);
-        }
-    }
-
-    fn out_of_memory(&mut self) {
-        if self.oom.as_mut().is_some_and(OomWatch::happened) {
-            self.notify(&Notice::Oom);
-        }
-    }
-
-    fn container_ended(&mut self, code: u32) {
-        // Before the cgroup is gone.
-        self.out_of_memory();
-        let oom_killed = self.oom.as_mut().is_some_and(|oom| oom.killed());
-        self.oom = None;
-        let status = ExitStatus {
-            code,
-            exited_at: time::now(),
-            oom_killed,
-        };
-        self.ending = Some(Ending {
-            status,
-            deleted: false,
-            told: false,
-            deadline: Instant::now() + GRACE,
-        });
-        // A failure leaves files of the runtime behind, which the next delete sweeps; the end itself is reported.
-        self.call(0, Call::Delete, Then::Deleted);
-    }
-
-    /// After the container's end: reports it once the runtime is done and output is through, and says whether
-    /// everybody has been told.
-    fn finish_if_done(&mut self) -> Result<bool> {
-        let Some(ending) = &self.ending else { return Ok(false) };
-        let overdue = Instant::now() >= ending.deadline;
-        if ending.told {
-            return Ok(overdue || !self.connections.iter().any(Connection::has_output));
-        }
-        let quiet =
-            self.sessions[0].sources.is_empty() && self.sessions.iter().all(|session| session.exit_code.is_some());
-        if !(ending.deleted && quiet) && !overdue {
-            return Ok(false);
-        }
-        // Overdue: somebody else holds the pipe, or a client does not read. What is there goes to the log.
-        for place in 0..self.sessions[0].sources.len() {
-            for _ in 0..64 {
-                self.pump(0, place);
-            }
-        }
-        let left: Vec<u8> = self.sessions[0].sources.drain(..).map(|(stream, _)| stream).collect();
-        if let Some(log) = &mut self.log {
-            for stream in left.into_iter().filter(|stream| *stream != ENDED) {
-                let _ = log.finish(stream);
-            }
-        }
-        for index in 1..self.sessions.len() {
-            if self.sessions[index].exit_code.is_none() {
-                self.process_ended(self.sessions[index].pid, 137);
-            }
-        }
-        let Some(ending) = &mut self.ending else {
-            return Ok(false);
-        };
-        ending.told = true;
-        ending.deadline = Instant::now() + GRACE;
-        let status = ending.status.clone();
-        write_exit(&self.directory, &self.directory_fd, &status)?;
-        self.notify(&Notice::Exit { status });
-        for connection in &mut self.connections {
-            connection.finish();
-        }
-        Ok(!self.connections.iter().any(Connection::has_output))
-    }
 }
 
 /// Marks a source that has ended.
-const ENDED: u8 = 0;
-
-impl PendingExec {
-    /// The runtime is done: the session with its pid and terminal.
-    fn complete(mut self: Box<Self>) -> Result<(Session, (bool, bool, bool))> {
-        let text = std::fs::read_to_string(&self.pid_file).with_context(|| format!("read pid of exec {}", self.id))?;
-        self.session.pid = text
-            .trim()
-            .parse()
-            .map_err(|_| Error::new(format!("pid of exec {}: {text:?}", self.id)))?;
-        if let Some(console) = &self.console {
-            self.session.set_terminal(console.terminal()?)?;
-        }
-        Ok((std::mem::take(&mut self.session), self.streams))
-    }
-}
-
-impl Drop for PendingExec {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.process_file);
-        let _ = std::fs::remove_file(&self.pid_file);
-    }
-}
+pub(super) const ENDED: u8 = 0;
 
 /// Has the runtime create the container, and waits for it: there is nothing else to do yet.
 fn create(runtime: &mut Runtime, directory: &Path, directory_fd: &OwnedFd) -> Result<Session> {
@@ -878,15 +468,4 @@ fn create(runtime: &mut Runtime, directory: &Path, directory_fd: &OwnedFd) -> Re
     }
     session.close_stdin = config.stdin_once;
     Ok(session)
-}
-
-/// Writes `exit.json` so that it is whole or absent, also after a power failure.
-fn write_exit(directory: &Path, directory_fd: &OwnedFd, status: &ExitStatus) -> Result<()> {
-    let doing = "write exit.json";
-    let temporary = directory.join("exit.json.new");
-    let mut file = std::fs::File::create(&temporary).context(doing)?;
-    let text = serde_json::to_vec(status).context(doing)?;
-    file.write_all(&text).and_then(|()| file.sync_all()).context(doing)?;
-    std::fs::rename(&temporary, directory.join(EXIT)).context(doing)?;
-    rustix::fs::fsync(directory_fd.as_fd()).context(doing)
 }
