@@ -72,7 +72,7 @@ type HeadSender = Arc<Mutex<Option<oneshot::Sender<Head>>>>;
 pub fn outgoing(cancel: Cancel, head: oneshot::Sender<Head>) -> (Output, OutputBody) {
     let (send, receive) = mpsc::channel(DEPTH);
     let head = Arc::new(Mutex::new(Some(head)));
-    (Output { head, kind: "", send }, OutputBody { receive, cancel })
+    (Output { head, kind: "", send }, OutputBody { receive, cancel: Some(cancel) })
 }
 
 /// The verb's end. The answer's head goes out with the first byte, or with the first flush.
@@ -141,7 +141,14 @@ impl Write for Output {
 /// The runtime's end.
 pub struct OutputBody {
     receive: mpsc::Receiver<Bytes>,
-    cancel: Cancel,
+    cancel: Option<Cancel>,
+}
+
+impl OutputBody {
+    /// Lets it go without a word: the connection goes on in another way.
+    pub fn disarm(mut self) {
+        self.cancel = None;
+    }
 }
 
 impl Body for OutputBody {
@@ -157,6 +164,8 @@ impl Body for OutputBody {
 
 impl Drop for OutputBody {
     fn drop(&mut self) {
-        self.cancel.set();
+        if let Some(cancel) = &self.cancel {
+            cancel.set();
+        }
     }
 }

@@ -182,6 +182,7 @@ where
             Ok(response)
         }
         Head::Answer(Answer::Hijack { kind, run }) => {
+            outgoing.disarm();
             let mut response = hyper::Response::new(none());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = response.headers_mut();

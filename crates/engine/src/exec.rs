@@ -142,6 +142,14 @@ fn engine_event(engine: &Engine, action: &str, record: &crate::container::Record
     engine.container_event(&format!("{action}: {text}"), record, &[("execID", id.to_string())]);
 }
 
+/// Whether an exec was tried and has ended.
+pub fn has_run(engine: &Engine, id: &str) -> bool {
+    engine
+        .execs
+        .get(id)
+        .is_ok_and(|exec| matches!(exec.state, State::Exited { .. }))
+}
+
 /// A started exec.
 pub struct Started {
     id: String,
@@ -174,7 +182,8 @@ pub fn start(engine: &Arc<Engine>, id: &str, detach: bool, console_size: Option<
     let request = &exec.request;
     let options = ExecOptions {
         id: id.into(),
-        process: process(engine, &record, request, console_size)?,
+        process: process(engine, &record, request, console_size)
+            .inspect_err(|_| set_state(engine, id, State::Exited { code: 126 }))?,
         streams: AttachOptions {
             stdin: request.attach_stdin && !detach,
             stdout: request.attach_stdout && !detach,
@@ -301,11 +310,6 @@ fn process(
 }
 
 impl Started {
-    /// Whether it has a terminal.
-    pub fn tty(&self) -> bool {
-        self.tty
-    }
-
     /// Carries its streams until they end; then its exit code is known.
     pub fn run(self, engine: &Engine, client: Client, cancel: &Cancel) -> Result<()> {
         let Some(stream) = self.stream else { return Ok(()) };

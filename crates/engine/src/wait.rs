@@ -65,7 +65,11 @@ impl Waiting {
                 Condition::NextExit => inner.live.exits > self.exits,
                 Condition::Removed => inner.live.removed,
             };
-            let failed = (inner.live.exits == self.exits && !inner.record.error.is_empty()).then(|| WaitError {
+            // A removal answers for itself; why a start failed was the start's to say.
+            let failed = (self.condition != Condition::Removed
+                && inner.live.exits == self.exits
+                && !inner.record.error.is_empty())
+            .then(|| WaitError {
                 message: inner.record.error.clone(),
             });
             (over || inner.live.removed).then(|| {

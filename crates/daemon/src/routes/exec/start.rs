@@ -3,7 +3,7 @@
 use crate::route::{Answer, Request, Route};
 use engine::Engine;
 use engine::attach::Client;
-use engine::error::Result;
+use engine::error::{Error, Result};
 use engine::exec;
 use std::sync::Arc;
 
@@ -20,8 +20,28 @@ fn run(engine: &Arc<Engine>, mut request: Request) -> Result<Answer> {
         exec::start(engine, &id, true, wanted.console_size)?;
         return Ok(Answer::Empty(200));
     }
-    let started = exec::start(engine, &id, false, wanted.console_size)?;
-    let kind = super::stream_kind(&request, !started.tty());
+    let tty = exec::tty_of(engine, &id)?;
+    let kind = super::stream_kind(&request, !tty);
+    let started = match exec::start(engine, &id, false, wanted.console_size) {
+        Ok(started) => started,
+        // What keeps the command from running is the command's output, as with Docker; its exit code says the rest.
+        Err(e) if exec::has_run(engine, &id) => {
+            let text = format!("{e}\r\n");
+            return Ok(Answer::Hijack {
+                kind,
+                run: Box::new(move |mut connection| {
+                    let mut bytes = Vec::new();
+                    if !tty {
+                        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                        bytes.extend_from_slice(&api::stdcopy::header(api::stdcopy::Stream::Stdout, length));
+                    }
+                    bytes.extend_from_slice(text.as_bytes());
+                    connection.output.write_all(&bytes).map_err(|_| Error::cancelled())
+                }),
+            });
+        }
+        Err(e) => return Err(e),
+    };
     let (engine, cancel) = (engine.clone(), request.cancel.clone());
     Ok(Answer::Hijack {
         kind,
