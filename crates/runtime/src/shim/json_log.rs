@@ -256,7 +256,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let attrs = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
-        let mut log = JsonLog::open(&path, Some(100), 3, &attrs).unwrap();
+        let mut log = JsonLog::open(&path, Some(50), 3, &attrs).unwrap();
         for number in 0..9 {
             log.write(1, format!("line {number} padding padding\n").as_bytes())
                 .unwrap();
@@ -267,7 +267,7 @@ mod tests {
                 .contains("\"stream\":\"stdout\",\"attrs\":{\"k\":\"v\"},\"time\"")
         );
         let count = |name: &str| lines(&directory.path().join(name)).len();
-        assert_eq!((count("log"), count("log.1"), count("log.2")), (1, 2, 2));
+        assert_eq!((count("log"), count("log.1"), count("log.2")), (1, 1, 1));
         assert!(!directory.path().join("log.3").exists());
     }
 
