@@ -3,6 +3,7 @@
 use crate::container::{ContainerConfig, GraphDriver};
 use crate::json::{is_zero, null_default};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 /// One row of `GET /images/json`. `-1` stands for what was not computed.
@@ -28,7 +29,7 @@ pub struct Summary {
 }
 
 /// The answer to `GET /images/{name}/json`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Inspect {
     pub id: String,
@@ -47,7 +48,8 @@ pub struct Inspect {
     pub container_config: Option<ContainerConfig>,
     pub docker_version: String,
     pub author: String,
-    pub config: Option<serde_json::Value>,
+    /// As JSON: its fields and their order depend on the version of the API.
+    pub config: Option<Box<RawValue>>,
     pub architecture: String,
     #[serde(skip_serializing_if = "is_zero")]
     pub variant: String,

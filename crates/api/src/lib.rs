@@ -3,6 +3,7 @@
 //! Field names, order and which of `null`, `[]`, `{}`, `""` or nothing stands for "empty" are Docker's (Engine API
 //! 1.24 to 1.50), because clients notice each of them.
 
+pub mod client;
 pub mod container;
 pub mod event;
 pub mod exec;

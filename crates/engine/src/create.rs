@@ -467,8 +467,7 @@ fn networks_of(
         "default" => "bridge",
         other => other,
     };
-    if mode.starts_with("container:") {
-        let target = &mode["container:".len()..];
+    if let Some(target) = mode.strip_prefix("container:") {
         engine.containers.find(target)?;
         return Ok(BTreeMap::new());
     }

@@ -1,12 +1,13 @@
 //! Images by name, by digest, by ID, by the beginning of an ID; and what people ask about them.
 
 use crate::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use api::container::{ContainerConfig, GraphDriver};
 use api::image::{Inspect, Metadata, RootFs, Summary};
 use api::time::Time;
 use oci::config::ImageConfig;
 use oci::reference::Reference;
+use serde_json::value::to_raw_value;
 use std::collections::{BTreeMap, BTreeSet};
 use store::ImageId;
 
@@ -130,11 +131,13 @@ pub fn inspect(engine: &Engine, name: &str, version: (u32, u32)) -> Result<Inspe
         None => BTreeMap::new(),
     };
     let run = run_config(&config);
-    let config_json = if version >= (1, 50) {
-        serde_json::to_value(&config.config).ok().filter(|v| !v.is_null())
-    } else {
-        serde_json::to_value(&run).ok()
+    let config_json = match version >= (1, 50) {
+        true => config.config.as_ref().map(|run| to_raw_value(&Published::of(run))),
+        false => Some(to_raw_value(&run)),
     };
+    let config_json = config_json
+        .transpose()
+        .context(format!("write the config of image {}", id.0.short()))?;
     Ok(Inspect {
         id: id.0.to_string(),
         repo_tags,
@@ -178,6 +181,66 @@ pub fn inspect(engine: &Engine, name: &str, version: (u32, u32)) -> Result<Inspe
                 .unwrap_or_else(|| api::time::ZERO.into()),
         },
     })
+}
+
+/// An image's run config as the API gives it since 1.50: what is empty is left out, in this order.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Published<'a> {
+    #[serde(skip_serializing_if = "empty_text")]
+    user: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exposed_ports: &'a Option<BTreeMap<String, serde_json::Value>>,
+    #[serde(skip_serializing_if = "empty_list")]
+    env: &'a Option<Vec<String>>,
+    #[serde(skip_serializing_if = "empty_list")]
+    entrypoint: &'a Option<Vec<String>>,
+    #[serde(skip_serializing_if = "empty_list")]
+    cmd: &'a Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volumes: &'a Option<BTreeMap<String, serde_json::Value>>,
+    #[serde(skip_serializing_if = "empty_text")]
+    working_dir: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: &'a Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "empty_text")]
+    stop_signal: &'a Option<String>,
+    #[serde(skip_serializing_if = "api::json::is_zero")]
+    args_escaped: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck: &'a Option<oci::config::Healthcheck>,
+    #[serde(skip_serializing_if = "empty_list")]
+    on_build: &'a Option<Vec<String>>,
+    #[serde(skip_serializing_if = "empty_list")]
+    shell: &'a Option<Vec<String>>,
+}
+
+fn empty_text(text: &&Option<String>) -> bool {
+    text.as_ref().is_none_or(String::is_empty)
+}
+
+fn empty_list(list: &&Option<Vec<String>>) -> bool {
+    list.as_ref().is_none_or(Vec::is_empty)
+}
+
+impl Published<'_> {
+    fn of(run: &oci::config::RunConfig) -> Published<'_> {
+        Published {
+            user: &run.user,
+            exposed_ports: &run.exposed_ports,
+            env: &run.env,
+            entrypoint: &run.entrypoint,
+            cmd: &run.cmd,
+            volumes: &run.volumes,
+            working_dir: &run.working_dir,
+            labels: &run.labels,
+            stop_signal: &run.stop_signal,
+            args_escaped: run.args_escaped,
+            healthcheck: &run.healthcheck,
+            on_build: &run.on_build,
+            shell: &run.shell,
+        }
+    }
 }
 
 fn comment_of(config: &ImageConfig) -> String {

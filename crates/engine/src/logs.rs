@@ -302,8 +302,8 @@ fn passes(line: &Line<'_>, options: &Options) -> bool {
         return shown;
     }
     let time = Time::parse(&line.time);
-    !options.since.is_some_and(|since| time.is_some_and(|t| t < since))
-        && !options.until.is_some_and(|until| time.is_some_and(|t| t > until))
+    options.since.is_none_or(|since| time.is_none_or(|t| t >= since))
+        && options.until.is_none_or(|until| time.is_none_or(|t| t <= until))
 }
 
 struct Sink<'a> {
@@ -371,14 +371,22 @@ mod tests {
         std::fs::write(&path, b"one\ntwo\nthr").unwrap();
         let mut file = File::open(&path).unwrap();
         let mut lines = Vec::new();
-        each_line(&mut file, &mut |l| Ok(lines.push(l.to_vec()))).unwrap();
+        each_line(&mut file, &mut |l| {
+            lines.push(l.to_vec());
+            Ok(())
+        })
+        .unwrap();
         std::fs::OpenOptions::new()
             .append(true)
             .open(&path)
             .unwrap()
             .write_all(b"ee\n")
             .unwrap();
-        each_line(&mut file, &mut |l| Ok(lines.push(l.to_vec()))).unwrap();
+        each_line(&mut file, &mut |l| {
+            lines.push(l.to_vec());
+            Ok(())
+        })
+        .unwrap();
         assert_eq!(lines, [b"one\n".to_vec(), b"two\n".to_vec(), b"three\n".to_vec()]);
     }
 
@@ -392,7 +400,11 @@ mod tests {
             let mut file = File::open(&path).unwrap();
             skip_to_tail(&mut file, count);
             let mut left = 0;
-            each_line(&mut file, &mut |_| Ok(left += 1)).unwrap();
+            each_line(&mut file, &mut |_| {
+                left += 1;
+                Ok(())
+            })
+            .unwrap();
             assert_eq!(left, count.min(50_000));
         }
     }

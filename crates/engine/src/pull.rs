@@ -113,7 +113,7 @@ fn choose(
     for _ in 0..3 {
         let parsed = AnyManifest::parse(&found.media_type, &found.bytes).map_err(|e| manifest_error(&e, &found))?;
         match parsed {
-            AnyManifest::Image(manifest) => return Ok(manifest),
+            AnyManifest::Image(manifest) => return Ok(*manifest),
             AnyManifest::Index(index) => {
                 let Some(descriptor) = index.choose(platform) else {
                     return Err(Error::not_found(format!(

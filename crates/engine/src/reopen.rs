@@ -4,12 +4,12 @@
 use crate::container::{Record, State};
 use crate::error::Result;
 use crate::id::ContainerId;
+use crate::start::RunNetwork;
 use crate::table::Container;
 use crate::{Engine, restart, start, watch};
 use network::EndpointState;
 use runtime::shim::{ExitStatus, Shim, read_exit};
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Takes up all containers of the data root.
@@ -43,10 +43,7 @@ pub fn all(engine: &Arc<Engine>) -> Result<()> {
     let mut adopted = Vec::new();
     let mut endpoints: Vec<EndpointState> = Vec::new();
     for container in &containers {
-        let state = container.record().state.clone();
-        if let State::Running { .. } = state
-            && let Some(shim) = connect(engine, container)
-        {
+        if let Some(shim) = connect(engine, container) {
             endpoints.extend(container.lock().live.endpoints.clone());
             adopted.push((container.clone(), shim));
         }
@@ -54,16 +51,17 @@ pub fn all(engine: &Arc<Engine>) -> Result<()> {
     let restored = engine.networks.restore(&mut endpoints);
     for (container, _) in &adopted {
         // Proxies were started anew; the run directory remembers them for the next daemon.
-        let mine: Vec<EndpointState> = {
-            let mut inner = container.lock();
-            for endpoint in &mut inner.live.endpoints {
-                if let Some(now) = endpoints.iter().find(|e| e.endpoint_id == endpoint.endpoint_id) {
-                    endpoint.clone_from(now);
-                }
+        let directory = engine.run_directory(container);
+        let mut run_network = RunNetwork::read(&directory);
+        let mut inner = container.lock();
+        for endpoint in &mut inner.live.endpoints {
+            if let Some(now) = endpoints.iter().find(|e| e.endpoint_id == endpoint.endpoint_id) {
+                endpoint.clone_from(now);
             }
-            inner.live.endpoints.clone()
-        };
-        if let Err(e) = start::keep_endpoints(engine, container, &mine) {
+        }
+        run_network.endpoints = inner.live.endpoints.clone();
+        drop(inner);
+        if let Err(e) = run_network.write(&directory) {
             log::warn!("{e}");
         }
     }
@@ -84,6 +82,7 @@ pub fn all(engine: &Arc<Engine>) -> Result<()> {
     for container in &containers {
         settle(engine, container, running.contains(container.id.as_str()));
     }
+    sweep_namespaces(engine);
     Ok(())
 }
 
@@ -123,28 +122,54 @@ fn discard(engine: &Engine, name: &str) {
     }
 }
 
-/// Finds the shim of a container that is recorded as running.
+/// Finds the shim of a container. One whose container was created but not started is ended: the start that it belongs
+/// to was never acknowledged.
 fn connect(engine: &Engine, container: &Arc<Container>) -> Option<Arc<Shim>> {
     let directory = engine.run_directory(container);
+    if !directory.exists() {
+        return None;
+    }
+    let run_network = RunNetwork::read(&directory);
+    {
+        let mut inner = container.lock();
+        inner.live.endpoints = run_network.endpoints;
+        inner.record.disk.network_settings.sandbox_key = run_network.sandbox;
+    }
+    let id = container.id.short();
+    let recorded = container.record().is_running();
     let shim = match Shim::connect(&directory) {
         Ok(shim) => Arc::new(shim),
         Err(e) => {
-            log::info!("container {} does not run any more: {e}", container.id.short());
+            log::info!("container {id} does not run any more: {e}");
+            if !recorded {
+                start::release(engine, container);
+            }
             return None;
         }
     };
-    let mut inner = container.lock();
-    inner.live.endpoints = endpoints_of(&directory);
-    inner.live.shim = Some(shim.clone());
-    if let State::Running { pid, .. } = &mut inner.record.state {
-        *pid = shim.pid();
+    let started = shim.info().is_ok_and(|(_, started)| started);
+    if !started {
+        log::info!("container {id} was about to be started when the last daemon ended; that is undone");
+        if let Err(e) = shim.delete() {
+            log::warn!("undo the start of container {id}: {e}");
+        }
+        start::release(engine, container);
+        return None;
+    }
+    let (record, news) = {
+        let mut inner = container.lock();
+        inner.live.shim = Some(shim.clone());
+        match &mut inner.record.state {
+            State::Running { pid, .. } => *pid = shim.pid(),
+            // It was started, and the daemon ended before it could say so.
+            _ => inner.record.set_running(shim.pid()),
+        }
+        (inner.record.clone(), !recorded)
+    };
+    if news && let Err(e) = engine.save(&record) {
+        log::error!("record that container {id} runs: {e}");
     }
     Some(shim)
-}
-
-fn endpoints_of(directory: &Path) -> Vec<EndpointState> {
-    let bytes = std::fs::read(directory.join("network.json")).unwrap_or_default();
-    serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
 /// Brings a container that does not run to the state that it should be in.
@@ -175,7 +200,6 @@ fn settle(engine: &Arc<Engine>, container: &Arc<Container>, running: bool) {
         State::Running { .. } => {
             // Its end was not seen: the shim's word counts, else the machine went down with it.
             let directory = engine.run_directory(container);
-            container.lock().live.endpoints = endpoints_of(&directory);
             let status = read_exit(&directory).unwrap_or_else(|| ExitStatus {
                 code: 255,
                 exited_at: api::time::now(),
@@ -205,4 +229,26 @@ fn settle(engine: &Arc<Engine>, container: &Arc<Container>, running: bool) {
 fn start_again(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
     let _claim = container.claim()?;
     start::run(engine, container)
+}
+
+/// Removes network namespaces that no container has: of runs that a daemon did not live to record.
+fn sweep_namespaces(engine: &Engine) {
+    let used: HashSet<String> = engine
+        .containers
+        .all()
+        .iter()
+        .map(|c| c.record().disk.network_settings.sandbox_key.clone())
+        .collect();
+    let directory = network::netns::directory(&engine.config.exec_root);
+    for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !used.contains(&*path.to_string_lossy())
+            && let Err(e) = network::Sandbox::at(&path).remove()
+        {
+            log::warn!(
+                "remove the network namespace {}, which no container has: {e}",
+                path.display()
+            );
+        }
+    }
 }

@@ -131,18 +131,15 @@ fn launch(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
         }),
     };
     let shim = Arc::new(Shim::spawn(&run_directory, &shim_config).map_err(|e| create_failed(&e.to_string()))?);
-    let started = (|| -> Result<()> {
-        // Clients that attached before the start miss nothing: they are connected while init still waits.
-        let waiting: Vec<Waiting> = std::mem::take(&mut container.lock().live.waiting);
-        for client in waiting {
-            client.connect(&shim);
-        }
-        shim.start().map_err(|e| create_failed(&e.to_string()))
-    })();
-    if let Err(error) = started {
-        // Best effort: a shim whose container never started ends it and goes.
+    // Clients that attached before the start miss nothing: they are connected while init still waits.
+    let waiting: Vec<Waiting> = std::mem::take(&mut container.lock().live.waiting);
+    for client in waiting {
+        client.connect(&shim);
+    }
+    if let Err(error) = shim.start() {
+        // A shim whose container never started ends it and goes; that it could not is in its own log.
         let _ = shim.delete();
-        return Err(error);
+        return Err(create_failed(&error.to_string()));
     }
     let record = {
         let mut inner = container.lock();
@@ -327,7 +324,12 @@ fn connect(engine: &Engine, container: &Arc<Container>, record: &Record) -> Resu
         container.lock().live.endpoints.clone_from(&endpoints);
     }
     fill_settings(container, &endpoints);
-    keep_endpoints(engine, container, &endpoints)?;
+    let mut run_network = RunNetwork {
+        sandbox: sandbox.path().to_string_lossy().into_owned(),
+        endpoints,
+    };
+    run_network.write(&engine.run_directory(container))?;
+    let endpoints = std::mem::take(&mut run_network.endpoints);
     for endpoint in &endpoints {
         let attributes = BTreeMap::from([
             ("container".to_string(), record.id.to_string()),
@@ -344,13 +346,31 @@ fn connect(engine: &Engine, container: &Arc<Container>, record: &Record) -> Resu
     Ok(Some(sandbox))
 }
 
-/// Keeps what a run has of the network where the next daemon finds it.
-pub(crate) fn keep_endpoints(engine: &Engine, container: &Container, endpoints: &[EndpointState]) -> Result<()> {
-    let run_directory = engine.run_directory(container);
-    fs::create_dir_all(&run_directory).context(format!("make {}", run_directory.display()))?;
-    let path = run_directory.join("network.json");
-    let bytes = serde_json::to_vec(endpoints).context("write the network's state")?;
-    fs::write(&path, bytes).context(format!("write {}", path.display()))
+/// What a run has of the network, kept where the next daemon finds it.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct RunNetwork {
+    /// The network namespace, empty for the host's.
+    pub sandbox: String,
+    pub endpoints: Vec<EndpointState>,
+}
+
+impl RunNetwork {
+    const FILE: &str = "network.json";
+
+    /// Reads it; nothing is what a run without a network has.
+    pub(crate) fn read(run_directory: &Path) -> RunNetwork {
+        let bytes = fs::read(run_directory.join(Self::FILE)).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Writes it.
+    pub(crate) fn write(&self, run_directory: &Path) -> Result<()> {
+        fs::create_dir_all(run_directory).context(format!("make {}", run_directory.display()))?;
+        let path = run_directory.join(Self::FILE);
+        let bytes = serde_json::to_vec(self).context("write the network's state")?;
+        fs::write(&path, bytes).context(format!("write {}", path.display()))
+    }
 }
 
 /// The ports that a container publishes.

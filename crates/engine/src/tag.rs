@@ -59,7 +59,7 @@ pub fn remove(engine: &Engine, name: &str, force: bool, prune: bool) -> Result<V
         let tags_left = others.iter().any(|n| n.digest().is_none());
         for reference in others {
             let same = reference.repository().familiar() == repository;
-            if reference.digest().is_some() && (same && given.digest().is_none() || !tags_left && same) {
+            if same && reference.digest().is_some() && (given.digest().is_none() || !tags_left) {
                 untag(engine, &reference, &id, &mut done)?;
             }
         }

@@ -76,7 +76,7 @@ pub struct Index {
 /// What a name on a registry turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnyManifest {
-    Image(Manifest),
+    Image(Box<Manifest>),
     Index(Index),
 }
 
@@ -128,7 +128,7 @@ impl AnyManifest {
                 if manifest.layers.len() > MAX_LAYERS {
                     return Err(ManifestError::TooManyLayers(manifest.layers.len()));
                 }
-                Ok(AnyManifest::Image(manifest))
+                Ok(AnyManifest::Image(Box::new(manifest)))
             }
             media_type::DOCKER_LIST | media_type::OCI_INDEX => Ok(AnyManifest::Index(serde_json::from_slice(bytes)?)),
             other => Err(ManifestError::MediaType(other.to_string())),

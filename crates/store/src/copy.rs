@@ -1,6 +1,6 @@
 //! What an image has in the place of a new volume, copied into it.
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::tree_tar::{self, Style};
 use crate::unpack;
 use rustix::fs::{Mode, OFlags};
@@ -32,18 +32,25 @@ pub fn into_empty(root: &Path, path: &Path, target: &Path) -> Result<bool> {
         let from = held.clone();
         let writing = scope.spawn(move || tree_tar::write(&from, Style::Plain, writer));
         let read = unpack::into_directory(reader, target, unpack::Rules::copy());
-        let written = writing.join().unwrap_or_else(|_| Ok(()));
+        let written = writing
+            .join()
+            .unwrap_or_else(|_| Err(Error::Invalid("copy: the reading thread panicked".into())));
         read.and(written)
     });
     if let Err(error) = copied {
         for entry in fs::read_dir(target).doing("list", target)?.flatten() {
             let path = entry.path();
-            let _ = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            let _ = if path.is_dir() && !path.is_symlink() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
+            };
         }
         return Err(error);
     }
     let found = fs::metadata(&held).doing("look at", &held)?;
     std::os::unix::fs::chown(target, Some(found.uid()), Some(found.gid())).doing("change the owner of", target)?;
-    fs::set_permissions(target, fs::Permissions::from_mode(found.mode() & 0o7777)).doing("change the mode of", target)?;
+    fs::set_permissions(target, fs::Permissions::from_mode(found.mode() & 0o7777))
+        .doing("change the mode of", target)?;
     Ok(true)
 }
