@@ -1,1 +1,49 @@
-fn main() {}
+//! `cargo xtask`: what the project does to itself. One command, one file.
+
+#![forbid(unsafe_code)]
+
+mod apt;
+mod build;
+mod command;
+mod sysroot;
+mod target;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  setup              install the Debian packages that the other commands need
+  build [--target T] build the release binary: static, stripped, everything in it
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (name, rest) = match arguments.split_first() {
+        Some((name, rest)) => (name.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let result = match name {
+        "setup" => setup(),
+        "build" => build::main(rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => Err(format!("unknown command {other:?}\n\n{USAGE}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("xtask {name}: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn setup() -> Result<(), String> {
+    for packages in [apt::BUILD, apt::DEMO, apt::TEST] {
+        apt::ensure(packages)?;
+    }
+    println!("everything that the other commands need is installed");
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The release binary: static, stripped, everything in it, for a target of the table.
+//!
+//! The standard library is built from source with the rest, by a compiler that comes as a Debian package with it:
+//! prebuilt ones are not to be had for all architectures, and one way for all is one way to understand.
+
+use crate::apt;
+use crate::command::{Result, checkout, output, run, target_dir};
+use crate::sysroot::Sysroot;
+use crate::target::Target;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// `cargo xtask build [--release] [--target T]`: builds, and says what came of it.
+pub fn main(arguments: &[String]) -> Result<()> {
+    let mut target = Target::here()?;
+    let mut rest = arguments.iter().map(String::as_str);
+    while let Some(argument) = rest.next() {
+        match argument.split_once('=').unwrap_or((argument, "")) {
+            // There is no other kind of shipping binary.
+            ("--release", "") => {}
+            ("--target", "") => target = Target::named(rest.next().ok_or("--target wants the name of a target")?)?,
+            ("--target", name) => target = Target::named(name)?,
+            _ => {
+                return Err(format!(
+                    "build: unknown argument {argument:?}; it takes --release and --target T"
+                ));
+            }
+        }
+    }
+    let binary = release(target)?;
+    let size = size_of(&binary)?;
+    println!("{}: {} bytes ({:.2} MB)", binary.display(), size, mega(size));
+    Ok(())
+}
+
+/// Builds the release binary and returns where it is.
+pub fn release(target: &Target) -> Result<PathBuf> {
+    apt::ensure(apt::BUILD)?;
+    let compiler = Compiler::find()?;
+    let sysroot = Sysroot::of(target)?;
+    let mut cargo = Command::new(&compiler.cargo);
+    cargo.current_dir(checkout());
+    // What the caller's toolchain and flags are must not change what is shipped.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let about = ["CARGO", "RUST", "CC_", "AR_"]
+            .iter()
+            .any(|start| name.starts_with(start));
+        let place = ["CARGO_HOME", "CARGO_NET_OFFLINE", "RUSTUP_HOME"].contains(&name.as_str());
+        let choice = name.starts_with("CARGO_HTTP_") || name.starts_with("CARGO_REGISTR");
+        if about && !place && !choice {
+            cargo.env_remove(name);
+        }
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    let directory = compiler.cargo.parent().unwrap_or(Path::new("/usr/bin"));
+    let shout = target.triple.to_uppercase().replace('-', "_");
+    let snake = target.triple.replace('-', "_");
+    let flags = format!("-Clinker-flavor=ld.lld -Lnative={}", sysroot.lib.display());
+    cargo
+        .env("PATH", format!("{}:{path}", directory.display()))
+        .env("RUSTC", &compiler.rustc)
+        // Building the standard library is an unstable option of cargo.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_DIR", target_dir())
+        .env("CARGO_INCREMENTAL", "0")
+        .env(format!("CARGO_TARGET_{shout}_LINKER"), "ld.lld")
+        .env(format!("CARGO_TARGET_{shout}_RUSTFLAGS"), flags)
+        .env(format!("CC_{snake}"), &sysroot.cc)
+        .env(format!("AR_{snake}"), "ar")
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "balena",
+            "--target",
+            target.triple,
+        ])
+        .args(["-Zbuild-std=std,panic_unwind", "-Zbuild-std-features="]);
+    run(&mut cargo)?;
+    Ok(target_dir().join(target.triple).join("release/balena"))
+}
+
+/// A compiler and the source of its standard library.
+struct Compiler {
+    cargo: PathBuf,
+    rustc: PathBuf,
+}
+
+impl Compiler {
+    /// Debian's, which comes with the source; or the one we were called with, if it has the source (`rust-src`).
+    fn find() -> Result<Compiler> {
+        let ours = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+        let beside = ours.with_file_name("rustc");
+        let both = [
+            (PathBuf::from("/usr/bin/cargo"), PathBuf::from("/usr/bin/rustc")),
+            (ours, beside),
+        ];
+        for (cargo, rustc) in both {
+            let Ok(sysroot) = output(Command::new(&rustc).args(["--print", "sysroot"])) else {
+                continue;
+            };
+            let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/std");
+            if source.exists() {
+                return Ok(Compiler { cargo, rustc });
+            }
+        }
+        Err(
+            "no compiler here has the source of its standard library: install Debian's rustc-web, cargo-web and \
+             rust-web-src, or `rustup component add rust-src`"
+                .into(),
+        )
+    }
+}
+
+/// A file's size in bytes.
+pub fn size_of(file: &Path) -> Result<u64> {
+    let data = std::fs::metadata(file).map_err(|e| format!("look at {}: {e}", file.display()))?;
+    Ok(data.len())
+}
+
+/// Bytes as megabytes (10⁶), for tables.
+pub fn mega(bytes: u64) -> f64 {
+    // Exact below 2⁵³, which is 9 petabytes.
+    bytes as f64 / 1e6
+}
