@@ -860,9 +860,15 @@ pub(crate) fn release(engine: &Engine, container: &Container) {
         report("unmount the root file system", &e);
     }
     let run_directory = engine.run_directory(container);
-    match fs::remove_dir_all(&run_directory) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => report("remove the run directory", &e),
-        _ => {}
+    // A shim that is just ending may still write its last word there.
+    for attempt in 0.. {
+        match fs::remove_dir_all(&run_directory) {
+            Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty && attempt < 20 => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => break report("remove the run directory", &e),
+            _ => break,
+        }
     }
 }
 
