@@ -1,0 +1,172 @@
+//! A registry's double: serves one image, wrongly where it is told to.
+
+use crate::image::{Image, sha256};
+use std::io::{BufRead, BufReader, Result, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What is wrong with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Every blob's middle byte is another.
+    Corrupt,
+    /// Every answer with a layer ends in the middle, always at the same byte.
+    Truncated,
+    /// Every answer with a layer ends after so many bytes; `Range` goes on from anywhere.
+    CutEvery(usize),
+    /// Layers come at this many bytes a second.
+    Slow(u64),
+    /// Every request for a manifest has this status.
+    Status(u16),
+}
+
+/// A running double; it ends with the process.
+pub struct Double {
+    pub port: u16,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Double {
+    /// Serves an image under any name and tag.
+    pub fn start(image: Image, fault: Fault) -> Result<Double> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (image, kept) = (Arc::new(image), requests.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (image, kept) = (image.clone(), kept.clone());
+                // A client that hangs up is the client's business.
+                std::thread::spawn(move || drop(serve(stream, &image, fault, &kept)));
+            }
+        });
+        Ok(Double { port, requests })
+    }
+
+    pub fn reference(&self) -> String {
+        format!("127.0.0.1:{}/me/app:1", self.port)
+    }
+
+    /// Request lines so far, each with its `Range`.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests
+            .lock()
+            .map(|requests| requests.clone())
+            .unwrap_or_default()
+    }
+}
+
+fn serve(stream: TcpStream, image: &Image, fault: Fault, requests: &Mutex<Vec<String>>) -> Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut out = stream;
+    loop {
+        let mut first = String::new();
+        if reader.read_line(&mut first)? == 0 {
+            return Ok(());
+        }
+        let mut from = None;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let line = line.trim_end().to_ascii_lowercase();
+            if line.is_empty() {
+                break;
+            }
+            if let Some(range) = line.strip_prefix("range: bytes=") {
+                from = range.split('-').next().and_then(|start| start.parse::<usize>().ok());
+            }
+        }
+        if let Ok(mut requests) = requests.lock() {
+            requests.push(format!("{} {from:?}", first.trim_end()));
+        }
+        let mut words = first.split(' ');
+        let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        answer(&mut out, method, target, from, image, fault)?;
+    }
+}
+
+fn answer(
+    out: &mut TcpStream,
+    method: &str,
+    target: &str,
+    from: Option<usize>,
+    image: &Image,
+    fault: Fault,
+) -> Result<()> {
+    if target == "/v2/" {
+        return whole(out, method, 200, "application/json", b"{}");
+    }
+    if target.contains("/manifests/") {
+        if let Fault::Status(status) = fault {
+            let body = br#"{"errors":[{"code":"UNKNOWN","message":"said the double"}]}"#;
+            return whole(out, method, status, "application/json", body);
+        }
+        return whole(out, method, 200, &image.media_type, &image.manifest);
+    }
+    let digest = target.rsplit('/').next().unwrap_or("");
+    if digest == sha256(&image.config) {
+        return whole(out, method, 200, "application/octet-stream", &image.config);
+    }
+    let Some(layer) = image.layers.iter().find(|layer| layer.digest == digest) else {
+        return whole(
+            out,
+            method,
+            404,
+            "application/json",
+            br#"{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#,
+        );
+    };
+    let mut blob = layer.blob.clone();
+    if fault == Fault::Corrupt {
+        let middle = blob.len() / 2;
+        blob[middle] ^= 1;
+    }
+    let start = from.unwrap_or(0).min(blob.len());
+    let status = if from.is_some() { 206 } else { 200 };
+    let mut head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n", blob.len() - start);
+    if from.is_some() {
+        head.push_str(&format!(
+            "Content-Range: bytes {start}-{}/{}\r\n",
+            blob.len() - 1,
+            blob.len()
+        ));
+    }
+    out.write_all(format!("{head}\r\n").as_bytes())?;
+    if method == "HEAD" {
+        return Ok(());
+    }
+    let end = match fault {
+        Fault::Truncated => (blob.len() / 2).max(start),
+        Fault::CutEvery(bytes) => (start + bytes).min(blob.len()),
+        _ => blob.len(),
+    };
+    match fault {
+        Fault::Slow(rate) => {
+            let piece = usize::try_from(rate / 20).unwrap_or(1).max(1);
+            for piece in blob[start..end].chunks(piece) {
+                out.write_all(piece)?;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        _ => out.write_all(&blob[start..end])?,
+    }
+    match end == blob.len() {
+        true => Ok(()),
+        false => out.shutdown(std::net::Shutdown::Both),
+    }
+}
+
+fn whole(out: &mut TcpStream, method: &str, status: u16, media_type: &str, body: &[u8]) -> Result<()> {
+    let digest = sha256(body);
+    let head = format!(
+        "HTTP/1.1 {status} x\r\nContent-Type: {media_type}\r\nDocker-Content-Digest: {digest}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    out.write_all(head.as_bytes())?;
+    match method {
+        "HEAD" => Ok(()),
+        _ => out.write_all(body),
+    }
+}
