@@ -72,7 +72,13 @@ type HeadSender = Arc<Mutex<Option<oneshot::Sender<Head>>>>;
 pub fn outgoing(cancel: Cancel, head: oneshot::Sender<Head>) -> (Output, OutputBody) {
     let (send, receive) = mpsc::channel(DEPTH);
     let head = Arc::new(Mutex::new(Some(head)));
-    (Output { head, kind: "", send }, OutputBody { receive, cancel: Some(cancel) })
+    (
+        Output { head, kind: "", send },
+        OutputBody {
+            receive,
+            cancel: Some(cancel),
+        },
+    )
 }
 
 /// The verb's end. The answer's head goes out with the first byte, or with the first flush.

@@ -186,13 +186,13 @@ impl Answer {
 
 /// Finds the route for a path, and what its parameters are.
 pub fn find<'a>(
-    table: &'a [Route],
+    table: &'a [&'a [Route]],
     method: &str,
     path: &str,
 ) -> Result<(&'a Route, BTreeMap<&'static str, String>), Option<&'static str>> {
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let mut other_method = None;
-    for route in table {
+    for route in table.iter().copied().flatten() {
         if let Some(parameters) = matches(route.path, &segments) {
             if route.method == method || method == "HEAD" && route.method == "GET" {
                 return Ok((route, parameters));

@@ -50,7 +50,7 @@ impl Settings {
         let insecure = given.list("insecure-registry");
         let mirrors = given.list("registry-mirror");
         let shm = given.text("default-shm-size", "64m");
-        let shm = engine::start::parse_size(&shm).and_then(|s| i64::try_from(s).ok());
+        let shm = engine::log_driver::parse_size(&shm).and_then(|s| i64::try_from(s).ok());
         let engine = Config {
             data_root: absolute(&given.text("data-root", "/var/lib/balena-engine"))?,
             exec_root: absolute(&given.text("exec-root", "/var/run/balena-engine"))?,

@@ -258,11 +258,15 @@ fn merge(config: &mut ContainerConfig, image: &ContainerConfig) {
     if config.working_dir.is_empty() {
         config.working_dir = image.working_dir.clone();
     }
-    if let Some(volumes) = &image.volumes {
-        let own = config.volumes.get_or_insert_default();
-        for target in volumes.keys() {
-            own.entry(target.clone()).or_default();
+    match &image.volumes {
+        Some(volumes) => {
+            let own = config.volumes.get_or_insert_default();
+            for target in volumes.keys() {
+                own.entry(target.clone()).or_default();
+            }
         }
+        None if config.volumes.as_ref().is_some_and(BTreeMap::is_empty) => config.volumes = None,
+        None => {}
     }
     if config.stop_signal.is_empty() {
         config.stop_signal = image.stop_signal.clone();
@@ -345,6 +349,10 @@ fn defaults(engine: &Engine, config: &mut ContainerConfig, host: &mut HostConfig
     if host.memory > 0 && host.memory_swap == 0 {
         host.memory_swap = host.memory.saturating_mul(2);
     }
+    // -1 asks for the kernel's own.
+    if host.memory_swappiness == Some(-1) {
+        host.memory_swappiness = None;
+    }
     if let Some(limit) = host.pids_limit
         && limit <= 0
     {
@@ -412,7 +420,7 @@ fn validate(engine: &Engine, config: &ContainerConfig, host: &HostConfig, warnin
             )));
         }
     }
-    crate::start::log_options(&host.log_config)?;
+    crate::log_driver::log_options(&host.log_config)?;
     match host.userns_mode.as_str() {
         "" | "host" => {}
         other => return Err(Error::not_supported(format!("user namespace mode \"{other}\""))),
@@ -430,7 +438,7 @@ fn validate(engine: &Engine, config: &ContainerConfig, host: &HostConfig, warnin
         }
     }
     for option in host.security_opt.iter().flatten() {
-        crate::start::security_option(option)?;
+        crate::prepare::security_option(option)?;
     }
     for key in host.port_bindings.keys() {
         let port = key.split('/').next().unwrap_or("");
@@ -467,14 +475,14 @@ fn networks_of(
         "default" => "bridge",
         other => other,
     };
-    if let Some(target) = mode.strip_prefix("container:") {
-        engine.containers.find(target)?;
+    if mode.starts_with("container:") {
         return Ok(BTreeMap::new());
     }
-    let network = engine
+    // A network that is not there is the start's business, as with Docker: it may come to be until then.
+    let name = engine
         .networks
         .inspect(mode)
-        .map_err(|_| Error::not_found(format!("network {mode} not found")))?;
+        .map_or_else(|_| mode.to_string(), |network| network.name);
     let mut endpoint = networking
         .endpoints_config
         .into_values()
@@ -485,7 +493,7 @@ fn networks_of(
     if endpoint.mac_address.is_empty() {
         endpoint.mac_address = config.mac_address.clone();
     }
-    Ok(BTreeMap::from([(network.name, Some(endpoint))]))
+    Ok(BTreeMap::from([(name, Some(endpoint))]))
 }
 
 /// `--volumes-from`: the other containers' mounts that this one has not got yet.

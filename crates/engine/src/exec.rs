@@ -103,32 +103,28 @@ pub fn create(engine: &Engine, name: &str, request: CreateRequest) -> Result<Str
         return Err(Error::invalid("No exec command specified"));
     }
     attach::parse_keys(&request.detach_keys)?;
-    {
-        let record = container.record();
-        running(&record)?;
-        let text = command_line(&request);
-        engine_event(engine, "exec_create", &record, "", &text);
-    }
+    let record = container.record().clone();
+    running(&record, name)?;
     let id = random_hex(32)?;
+    let text = command_line(&request);
     let exec = Exec {
         container: container.id.clone(),
         request,
         state: State::Created,
     };
     engine.execs.lock().insert(id.clone(), exec);
+    engine_event(engine, "exec_create", &record, &id, &text);
     Ok(id)
 }
 
-fn running(record: &crate::container::Record) -> Result<()> {
+fn running(record: &crate::container::Record, name: &str) -> Result<()> {
     match record.state {
         crate::container::State::Running { paused: false, .. } => Ok(()),
         crate::container::State::Running { .. } => Err(Error::conflict(format!(
-            "Container {} is paused, unpause the container before exec",
-            record.id
+            "Container {name} is paused, unpause the container before exec"
         ))),
         crate::container::State::Restarting => Err(Error::conflict(format!(
-            "Container {} is restarting, wait until the container is running",
-            record.id
+            "Container {name} is restarting, wait until the container is running"
         ))),
         _ => Err(Error::conflict(format!("container {} is not running", record.id))),
     }
@@ -177,7 +173,7 @@ pub fn start(engine: &Arc<Engine>, id: &str, detach: bool, console_size: Option<
         let inner = container.lock();
         (inner.record.clone(), inner.live.shim.clone())
     };
-    running(&record)?;
+    running(&record, record.id.as_str())?;
     let shim = shim.ok_or_else(|| Error::conflict(format!("container {} is not running", container.id)))?;
     let request = &exec.request;
     let options = ExecOptions {
@@ -214,7 +210,7 @@ pub fn start(engine: &Arc<Engine>, id: &str, detach: bool, console_size: Option<
             let missing = text.contains("executable file not found") || text.contains("no such file or directory");
             let code = match () {
                 () if missing => 127,
-                () if text.contains("permission denied") => 126,
+                () if text.contains("permission denied") || text.contains("is a directory") => 126,
                 () => 128,
             };
             set_state(engine, id, State::Exited { code });

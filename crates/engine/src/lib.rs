@@ -6,8 +6,10 @@
 
 pub mod attach;
 pub mod cancel;
+mod connect;
 pub mod container;
 pub mod create;
+mod device;
 pub mod error;
 pub mod events;
 pub mod exec;
@@ -16,11 +18,13 @@ pub mod image;
 pub mod info;
 pub mod inspect;
 pub mod list;
+pub mod log_driver;
 pub mod logs;
 mod mounts;
 mod names;
 pub mod net;
 mod parts;
+mod prepare;
 pub mod progress;
 pub mod pull;
 pub mod remove;

@@ -1,10 +1,10 @@
 //! Taking up containers when the daemon starts: those that run are adopted, those that ended meanwhile are recorded,
 //! those that must be are started. A record that cannot be read is set aside and reported; the rest is served.
 
+use crate::connect::RunNetwork;
 use crate::container::{Record, State};
 use crate::error::Result;
 use crate::id::ContainerId;
-use crate::start::RunNetwork;
 use crate::table::Container;
 use crate::{Engine, restart, start, watch};
 use network::EndpointState;

@@ -50,17 +50,13 @@ pub fn remove(engine: &Engine, name: &str, force: bool, prune: bool) -> Result<V
             refuse_used(engine, &id, name, true)?;
         }
         untag(engine, &given, &id, &mut done)?;
-        if !last_tag && given.digest().is_none() {
-            return Ok(done);
-        }
-        // The digests of the repository go with its last tag.
+        // The digests of a repository go with its last tag.
         let repository = given.repository().familiar();
         let others = engine.store.tags.of_image(&id);
-        let tags_left = others.iter().any(|n| n.digest().is_none());
-        for reference in others {
-            let same = reference.repository().familiar() == repository;
-            if same && reference.digest().is_some() && (given.digest().is_none() || !tags_left) {
-                untag(engine, &reference, &id, &mut done)?;
+        let same = |n: &&Reference| n.repository().familiar() == repository;
+        if !others.iter().filter(same).any(|n| n.digest().is_none()) {
+            for reference in others.iter().filter(same) {
+                untag(engine, reference, &id, &mut done)?;
             }
         }
         if !engine.store.tags.of_image(&id).is_empty() || used_by(engine, &id).is_some() {

@@ -90,6 +90,7 @@ fn set_paused(engine: &Engine, name: &str, freeze: bool) -> Result<()> {
             }
             shim
         }
+        _ if !freeze => return Err(Error::conflict(format!("Container {id} is not paused"))),
         _ => return Err(Error::conflict(format!("Container {id} is not running"))),
     };
     let done = if freeze { shim.pause() } else { shim.resume() };

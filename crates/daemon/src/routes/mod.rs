@@ -11,10 +11,13 @@ mod plugins;
 mod streams;
 mod swarm;
 mod system;
+mod unsupported;
 mod volumes;
 
 /// All routes; the first that fits is taken, so literal paths stand before open ones.
-pub const TABLE: &[Route] = &[
+pub const TABLE: &[&[Route]] = &[SERVED, unsupported::ROUTES];
+
+const SERVED: &[Route] = &[
     system::ping::ROUTE,
     system::version::ROUTE,
     system::info::ROUTE,

@@ -85,8 +85,8 @@ pub fn of(host: &HostConfig, bounding: &[String]) -> Result<Vec<String>> {
             .map(|name| name.to_string())
             .collect());
     }
-    let add = normalize(host.cap_add.as_deref().unwrap_or_default())?;
-    let drop = normalize(host.cap_drop.as_deref().unwrap_or_default())?;
+    let add = normalize("CapAdd", host.cap_add.as_deref().unwrap_or_default())?;
+    let drop = normalize("CapDrop", host.cap_drop.as_deref().unwrap_or_default())?;
     let every = |list: &[String]| list.iter().any(|c| c == "ALL");
     let wanted: Vec<&str> = match (every(&add), every(&drop)) {
         (true, _) => ALL.iter().copied().filter(|c| !drop.iter().any(|d| d == c)).collect(),
@@ -107,7 +107,7 @@ pub fn of(host: &HostConfig, bounding: &[String]) -> Result<Vec<String>> {
         .collect())
 }
 
-fn normalize(names: &[String]) -> Result<Vec<String>> {
+fn normalize(field: &str, names: &[String]) -> Result<Vec<String>> {
     names
         .iter()
         .map(|name| {
@@ -122,7 +122,9 @@ fn normalize(names: &[String]) -> Result<Vec<String>> {
             }
             match ALL.contains(&full.as_str()) {
                 true => Ok(full),
-                false => Err(Error::invalid(format!("invalid capability: \"{full}\""))),
+                false => Err(Error::invalid(format!(
+                    "invalid {field}: unknown capability: \"{full}\""
+                ))),
             }
         })
         .collect()
@@ -155,7 +157,7 @@ mod tests {
         };
         assert_eq!(
             of(&bad, &[]).unwrap_err().to_string(),
-            "invalid capability: \"CAP_NOPE\""
+            "invalid CapAdd: unknown capability: \"CAP_NOPE\""
         );
     }
 

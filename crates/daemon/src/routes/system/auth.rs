@@ -35,7 +35,7 @@ fn run(engine: &Arc<Engine>, mut request: Request) -> Result<Answer> {
             registry::ErrorKind::Denied => Kind::Unauthorized,
             _ => Kind::Internal,
         };
-        Error::new(kind, format!("login attempt to {} failed: {e}", login.serveraddress))
+        Error::new(kind, e.to_string())
     })?;
     Answer::json(&serde_json::json!({"Status": "Login Succeeded", "IdentityToken": ""}))
 }
