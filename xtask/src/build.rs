@@ -10,24 +10,26 @@ use crate::target::Target;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// `cargo xtask build [--release] [--target T]`: builds, and says what came of it.
+/// `cargo xtask build [--release] [--target T] [--quick]`: builds, and says what came of it.
 pub fn main(arguments: &[String]) -> Result<()> {
     let mut target = Target::here()?;
+    let mut pace = Pace::Shipping;
     let mut rest = arguments.iter().map(String::as_str);
     while let Some(argument) = rest.next() {
         match argument.split_once('=').unwrap_or((argument, "")) {
             // There is no other kind of shipping binary.
             ("--release", "") => {}
+            ("--quick", "") => pace = Pace::Quick,
             ("--target", "") => target = Target::named(rest.next().ok_or("--target wants the name of a target")?)?,
             ("--target", name) => target = Target::named(name)?,
             _ => {
                 return Err(format!(
-                    "build: unknown argument {argument:?}; it takes --release and --target T"
+                    "build: unknown argument {argument:?}; it takes --release, --target T and --quick"
                 ));
             }
         }
     }
-    let binary = release(target)?;
+    let binary = at_pace(target, pace)?;
     let size = size_of(&binary)?;
     println!("{}: {} bytes ({:.2} MB)", binary.display(), size, mega(size));
     Ok(())
@@ -35,6 +37,19 @@ pub fn main(arguments: &[String]) -> Result<()> {
 
 /// Builds the release binary and returns where it is.
 pub fn release(target: &Target) -> Result<PathBuf> {
+    at_pace(target, Pace::Shipping)
+}
+
+/// How much time goes into optimization.
+#[derive(Clone, Copy, PartialEq)]
+enum Pace {
+    /// What is shipped: optimized as a whole, which takes minutes.
+    Shipping,
+    /// A look at whether it builds and runs: a larger binary, in a directory of its own.
+    Quick,
+}
+
+fn at_pace(target: &Target, pace: Pace) -> Result<PathBuf> {
     apt::ensure(apt::BUILD)?;
     let compiler = Compiler::find()?;
     let sysroot = Sysroot::of(target)?;
@@ -62,7 +77,7 @@ pub fn release(target: &Target) -> Result<PathBuf> {
         .env("RUSTC", &compiler.rustc)
         // Building the standard library is an unstable option of cargo.
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_TARGET_DIR", target_dir())
+        .env("CARGO_TARGET_DIR", place(pace))
         .env("CARGO_INCREMENTAL", "0")
         .env(format!("CARGO_TARGET_{shout}_LINKER"), "ld.lld")
         .env(format!("CARGO_TARGET_{shout}_RUSTFLAGS"), flags)
@@ -78,8 +93,22 @@ pub fn release(target: &Target) -> Result<PathBuf> {
             target.triple,
         ])
         .args(["-Zbuild-std=std,panic_unwind", "-Zbuild-std-features="]);
+    if pace == Pace::Quick {
+        let settings = ["lto=\"off\"", "codegen-units=16", "opt-level=1"];
+        for setting in settings {
+            cargo.arg("--config").arg(format!("profile.release.{setting}"));
+        }
+    }
     run(&mut cargo)?;
-    Ok(target_dir().join(target.triple).join("release/balena"))
+    Ok(place(pace).join(target.triple).join("release/balena"))
+}
+
+/// The target directory: changed settings would have everything compiled anew.
+fn place(pace: Pace) -> PathBuf {
+    match pace {
+        Pace::Shipping => target_dir(),
+        Pace::Quick => target_dir().join("quick"),
+    }
 }
 
 /// A compiler and the source of its standard library.

@@ -3,8 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod apt;
+mod bench;
+mod binary;
 mod build;
 mod command;
+mod debian;
+mod demo;
 mod sysroot;
 mod target;
 
@@ -14,6 +18,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   setup              install the Debian packages that the other commands need
   build [--target T] build the release binary: static, stripped, everything in it
+  demo               build it, pull an image from a registry, run a web server, clean up (as root)
+  bench WHAT         figures beside Docker's: run, pull, memory, size or all (as root)
 ";
 
 fn main() -> ExitCode {
@@ -25,6 +31,8 @@ fn main() -> ExitCode {
     let result = match name {
         "setup" => setup(),
         "build" => build::main(rest),
+        "demo" => demo::main(rest),
+        "bench" => bench::main(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

@@ -4,6 +4,7 @@
 //! request's bug does not end the daemon. `cc` beside them is a C compiler for the C parts of ring and zstd.
 
 use crate::command::{Result, checkout, output, run, target_dir, write};
+use crate::debian;
 use crate::target::Target;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -35,19 +36,21 @@ impl Sysroot {
     }
 
     fn make(&self, target: &Target) -> Result<()> {
+        let root = debian::root(target.debian)?;
+        let musl = debian::below(&root, target.musl_lib);
         let resources = output(Command::new("clang").arg("-print-resource-dir"))?;
         let script = format!(
             "#!/bin/sh\nexec clang --target={} {} -nostdinc -isystem {}/include -isystem {} \"$@\"\n",
             target.clang,
             target.flags.join(" "),
             resources.trim(),
-            target.musl_include
+            debian::below(&root, target.musl_include).display()
         );
         write(&self.cc, script)?;
         let executable = std::fs::set_permissions(&self.cc, PermissionsExt::from_mode(0o755));
         executable.map_err(|e| format!("make {} executable: {e}", self.cc.display()))?;
         for name in ["crt1.o", "Scrt1.o", "rcrt1.o", "crti.o", "crtn.o", "libc.a"] {
-            copy(&Path::new(target.musl_lib).join(name), &self.lib.join(name))?;
+            copy(&musl.join(name), &self.lib.join(name))?;
         }
         // GCC's own would register frames of a dynamic program; a static one has its tables in the program header.
         for name in ["crtbegin.o", "crtbeginS.o", "crtbeginT.o", "crtend.o", "crtendS.o"] {
@@ -84,7 +87,8 @@ impl Sysroot {
 /// Changes when the directory must be made anew.
 fn recipe(target: &Target) -> Result<String> {
     let gcc = gcc_directory(target)?;
-    let newest = [gcc.join("libgcc_eh.a"), Path::new(target.musl_lib).join("libc.a")];
+    let musl = debian::below(&debian::root(target.debian)?, target.musl_lib);
+    let newest = [gcc.join("libgcc_eh.a"), musl.join("libc.a")];
     let mut text = format!("1 {}\n{}\n", target.flags.join(" "), include_str!("sysroot.rs"));
     text.push_str(include_str!("../sysroot/dl_find_object.c"));
     for file in newest {
@@ -96,7 +100,8 @@ fn recipe(target: &Target) -> Result<String> {
 
 /// The directory of the newest GCC there is.
 fn gcc_directory(target: &Target) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(target.gcc).map_err(|e| format!("look for gcc in {}: {e}", target.gcc))?;
+    let place = debian::below(&debian::root(target.debian)?, target.gcc);
+    let entries = std::fs::read_dir(&place).map_err(|e| format!("look for gcc in {}: {e}", place.display()))?;
     let mut versions: Vec<(u32, PathBuf)> = entries
         .flatten()
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
@@ -104,7 +109,7 @@ fn gcc_directory(target: &Target) -> Result<PathBuf> {
         .collect();
     versions.sort();
     let newest = versions.pop().map(|(_, path)| path);
-    newest.ok_or_else(|| format!("no libgcc_eh.a under {}: install gcc", target.gcc))
+    newest.ok_or_else(|| format!("no libgcc_eh.a under {}: install gcc", place.display()))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

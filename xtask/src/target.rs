@@ -4,34 +4,111 @@
 pub struct Target {
     /// Rust's name of it.
     pub triple: &'static str,
+    /// Our name of it, in the names of archives.
+    pub arch: &'static str,
     /// Clang's name of it.
     pub clang: &'static str,
     /// The oldest machine of its kind, said in Clang's flags.
     pub flags: &'static [&'static str],
+    /// Debian's name of the architecture whose musl and GCC libraries run on that machine.
+    pub debian: &'static str,
     /// Directory of musl's `crt1.o` and `libc.a`, and of its headers.
     pub musl_lib: &'static str,
     pub musl_include: &'static str,
     /// Directory of GCC's libraries, less the version.
     pub gcc: &'static str,
+    /// The emulator of its programs, and the oldest machine again, in its words.
+    pub emulator: &'static str,
+    pub cpu: &'static str,
 }
 
-pub const TARGETS: &[Target] = &[Target {
-    triple: "x86_64-unknown-linux-musl",
-    clang: "x86_64-linux-musl",
-    flags: &[],
-    musl_lib: "/usr/lib/x86_64-linux-musl",
-    musl_include: "/usr/include/x86_64-linux-musl",
-    gcc: "/usr/lib/gcc/x86_64-linux-gnu",
-}];
+pub const TARGETS: &[Target] = &[
+    Target {
+        triple: "x86_64-unknown-linux-musl",
+        arch: "x86_64",
+        clang: "x86_64-linux-musl",
+        flags: &[],
+        debian: "amd64",
+        musl_lib: "/usr/lib/x86_64-linux-musl",
+        musl_include: "/usr/include/x86_64-linux-musl",
+        gcc: "/usr/lib/gcc/x86_64-linux-gnu",
+        emulator: "qemu-x86_64-static",
+        cpu: "qemu64",
+    },
+    Target {
+        triple: "aarch64-unknown-linux-musl",
+        arch: "aarch64",
+        clang: "aarch64-linux-musl",
+        flags: &[],
+        debian: "arm64",
+        musl_lib: "/usr/lib/aarch64-linux-musl",
+        musl_include: "/usr/include/aarch64-linux-musl",
+        gcc: "/usr/lib/gcc/aarch64-linux-gnu",
+        emulator: "qemu-aarch64-static",
+        cpu: "cortex-a53",
+    },
+    Target {
+        triple: "armv7-unknown-linux-musleabihf",
+        arch: "armv7hf",
+        clang: "armv7-linux-musleabihf",
+        flags: &["-march=armv7-a", "-mfloat-abi=hard", "-mfpu=vfpv3-d16"],
+        debian: "armhf",
+        musl_lib: "/usr/lib/arm-linux-musleabihf",
+        musl_include: "/usr/include/arm-linux-musleabihf",
+        gcc: "/usr/lib/gcc/arm-linux-gnueabihf",
+        emulator: "qemu-arm-static",
+        cpu: "cortex-a9",
+    },
+    // Debian's hard-float packages are for ARMv7: ARMv6 gets the soft-float ones. No float is passed anywhere hot.
+    Target {
+        triple: "arm-unknown-linux-musleabi",
+        arch: "armv6",
+        clang: "armv6-linux-musleabi",
+        flags: &["-march=armv6", "-mfloat-abi=soft", "-marm"],
+        debian: "armel",
+        musl_lib: "/usr/lib/arm-linux-musleabi",
+        musl_include: "/usr/include/arm-linux-musleabi",
+        gcc: "/usr/lib/gcc/arm-linux-gnueabi",
+        emulator: "qemu-arm-static",
+        cpu: "arm1176",
+    },
+    Target {
+        triple: "armv5te-unknown-linux-musleabi",
+        arch: "armv5",
+        clang: "armv5te-linux-musleabi",
+        flags: &["-march=armv5te", "-mfloat-abi=soft", "-marm"],
+        debian: "armel",
+        musl_lib: "/usr/lib/arm-linux-musleabi",
+        musl_include: "/usr/include/arm-linux-musleabi",
+        gcc: "/usr/lib/gcc/arm-linux-gnueabi",
+        emulator: "qemu-arm-static",
+        cpu: "arm926",
+    },
+    // The Rust target without SSE2; Debian's libraries want a Pentium Pro (cmov).
+    Target {
+        triple: "i586-unknown-linux-musl",
+        arch: "i386",
+        clang: "i586-linux-musl",
+        flags: &["-march=pentium"],
+        debian: "i386",
+        musl_lib: "/usr/lib/i386-linux-musl",
+        musl_include: "/usr/include/i386-linux-musl",
+        gcc: "/usr/lib/gcc/i686-linux-gnu",
+        emulator: "qemu-i386-static",
+        cpu: "pentium3",
+    },
+];
 
 impl Target {
-    /// The row of this triple.
-    pub fn named(triple: &str) -> Result<&'static Target, String> {
+    /// The row of this triple, or of our name of the architecture.
+    pub fn named(name: &str) -> Result<&'static Target, String> {
         let known: Vec<&str> = TARGETS.iter().map(|target| target.triple).collect();
-        let found = TARGETS.iter().find(|target| target.triple == triple);
+        let found = TARGETS
+            .iter()
+            .find(|target| target.triple == name || target.arch == name);
         found.ok_or_else(|| {
             format!(
-                "target {triple:?} is not known; there is {}: add a row to xtask/src/target.rs",
+                "target {name:?} is not known; there is {}: add a row to xtask/src/target.rs",
                 known.join(", ")
             )
         })

@@ -8,12 +8,15 @@
 #include <pthread.h>
 #include <stddef.h>
 
-/* struct dl_find_object of glibc 2.35, for the architectures without dlfo_eh_dbase. */
+/* struct dl_find_object of glibc 2.35. 32-bit ARM has tables of another kind and does not ask. */
 struct found {
   unsigned long long flags;
   void *map_start, *map_end;
   void *link_map;
   void *eh_frame_hdr;
+#ifdef __i386__
+  void *data_base; /* of addresses relative to the global offset table, which we do not have */
+#endif
   unsigned long long reserved[7];
 };
 
@@ -38,6 +41,9 @@ static int visit(struct dl_phdr_info *info, size_t size, void *data) {
   question->found->map_end = (void *)(info->dlpi_addr + text->p_vaddr + text->p_memsz);
   question->found->link_map = NULL;
   question->found->eh_frame_hdr = (void *)(info->dlpi_addr + tables->p_vaddr);
+#ifdef __i386__
+  question->found->data_base = NULL;
+#endif
   return 1;
 }
 
