@@ -89,9 +89,20 @@ fn busybox() -> &'static Image {
 
 /// Namespaces of this thread's own; loopback is up, mounts are seen by nobody else.
 pub fn isolate() -> Result<()> {
-    sys::namespace::unshare(sys::namespace::NEWNS | sys::namespace::NEWNET)?;
+    sys::namespace::unshare(sys::namespace::NEWNS)?;
     let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private)?;
+    own_network()
+}
+
+/// The network of a process, for this thread.
+pub fn join_network(pid: u32) -> Result<()> {
+    sys::namespace::join(fs::File::open(format!("/proc/{pid}/ns/net"))?, sys::namespace::NEWNET)
+}
+
+/// A network of this thread's own, with nothing but loopback.
+pub fn own_network() -> Result<()> {
+    sys::namespace::unshare(sys::namespace::NEWNET)?;
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
     match up.success() {
         true => Ok(()),

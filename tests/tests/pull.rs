@@ -1,0 +1,382 @@
+//! Pulling, with the real client from a real registry and from its double.
+
+use serde_json::{Value, json};
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+use tests::client::within;
+use tests::double::{Double, Fault};
+use tests::image::{self, INDEX, Image, Layer, Tar};
+use tests::{Daemon, Ground, ground};
+
+/// Directories that hold layers, files of layer records, tags.
+fn stored(daemon: &Daemon) -> (usize, usize, String) {
+    let root = daemon.data_root();
+    let count = |path: &str| fs::read_dir(root.join(path)).into_iter().flatten().flatten().count();
+    let layers = fs::read_dir(root.join("overlay2")).into_iter().flatten().flatten();
+    let layers = layers.filter(|entry| entry.file_name() != "l").count();
+    let tags = fs::read_to_string(root.join("image/overlay2/repositories.json")).unwrap_or_default();
+    (layers, count("image/overlay2/layerdb/sha256"), tags)
+}
+
+fn two_layers() -> Image {
+    let base = image::busybox_layer().unwrap();
+    let noise: Vec<u8> = (0..3_000_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    let top = Tar::default()
+        .dir("data", 0o755)
+        .file("data/noise", 0o644, &noise)
+        .file("etc/.wh.group", 0o644, b"")
+        .symlink("data/link", "noise");
+    Image::new(vec![base, Layer::gzip(&top.bytes())], json!({"Cmd": ["sh"]}))
+}
+
+#[test]
+fn by_tag_and_by_digest() {
+    ground::run(|g: &Ground| {
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        let image = two_layers();
+        let reference = g.registry.push("two", "v1", &image).unwrap();
+        let said = docker.ok(&["pull", &reference]);
+        assert!(said.contains(&format!("Digest: {}", image.digest())), "{said}");
+        assert!(
+            said.contains(&format!("Status: Downloaded newer image for {reference}")),
+            "{said}"
+        );
+        let again = docker.ok(&["pull", &reference]);
+        assert!(
+            again.contains(&format!("Status: Image is up to date for {reference}")),
+            "{again}"
+        );
+        assert_eq!(docker.ok(&["images", "-q", "--no-trunc"]), image.id());
+
+        let by_digest = format!("{}@{}", g.registry.name("two"), image.digest());
+        docker.ok(&["rmi", &reference]);
+        assert_eq!(docker.ok(&["images", "-aq"]), "");
+        let said = docker.ok(&["pull", "-q", &by_digest]);
+        assert_eq!(said, by_digest);
+        let shown: Value = serde_json::from_str(&docker.ok(&["inspect", &by_digest])).unwrap();
+        assert_eq!(shown[0]["Id"], image.id());
+        assert_eq!(shown[0]["RepoDigests"][0], by_digest);
+        // What the upper layer hides is gone, what it has is there.
+        let ran = docker.run(&[
+            "run",
+            "--rm",
+            &by_digest,
+            "sh",
+            "-c",
+            "test ! -e /etc/group && wc -c </data/link",
+        ]);
+        assert_eq!((ran.code, ran.out.trim()), (0, "3000000"), "{}", ran.err);
+        assert_eq!(daemon_clean(daemon), Vec::<String>::new());
+    });
+}
+
+fn daemon_clean(mut daemon: Daemon) -> Vec<String> {
+    daemon.left_behind()
+}
+
+#[test]
+fn docker_types_and_plain_layers() {
+    ground::run(|g| {
+        let docker_daemon = g.daemon();
+        let docker = docker_daemon.docker();
+        let base = image::busybox_layer().unwrap();
+        let plain = Layer::plain(&Tar::default().file("plain", 0o644, b"yes\n").bytes());
+        let image = Image::new(vec![base, plain], json!({"Cmd": ["cat", "/plain"]})).into_schema2();
+        let reference = g.registry.push("schema2", "1", &image).unwrap();
+        assert_eq!(docker.ok(&["run", "--rm", "--pull=always", "-q", &reference]), "yes");
+    });
+}
+
+#[test]
+fn a_list_has_one_for_this_machine() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        let layer = |text: &str| Layer::gzip(&Tar::default().file("which", 0o644, text.as_bytes()).bytes());
+        let base = image::busybox_layer().unwrap();
+        let config = || json!({"Cmd": ["cat", "/which"]});
+        let images = [
+            (
+                "arm",
+                "v7",
+                Image::for_platform(vec![layer("arm")], config(), "arm", "v7"),
+            ),
+            (
+                "s390x",
+                "",
+                Image::for_platform(vec![layer("s390x")], config(), "s390x", ""),
+            ),
+            (
+                image::architecture(),
+                "",
+                Image::new(vec![base, layer("here\n")], config()),
+            ),
+        ];
+        let mut list = Vec::new();
+        for (architecture, variant, image) in &images {
+            g.registry.push("many", architecture, image).unwrap();
+            list.push(json!({
+                "mediaType": image.media_type, "digest": image.digest(), "size": image.manifest.len(),
+                "platform": {"architecture": architecture, "os": "linux", "variant": variant},
+            }));
+        }
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": list}).to_string();
+        g.registry.put_manifest("many", "all", INDEX, index.as_bytes()).unwrap();
+        let reference = format!("{}:all", g.registry.name("many"));
+        docker.ok(&["pull", "-q", &reference]);
+        assert_eq!(docker.ok(&["run", "--rm", &reference]), "here");
+        docker.ok(&["pull", "-q", "--platform", "linux/arm/v7", &reference]);
+        assert_eq!(docker.ok(&["inspect", "-f", "{{.Architecture}}", &reference]), "arm");
+        let none = docker.run(&["pull", "-q", "--platform", "linux/riscv64", &reference]);
+        assert_ne!(none.code, 0);
+        assert!(
+            none.err.contains("no matching manifest for linux/riscv64"),
+            "{}",
+            none.err
+        );
+    });
+}
+
+#[test]
+fn what_is_not_there_is_said_in_dockers_words() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        let absent = format!("{}:none", g.registry.name("busybox"));
+        let ran = docker.run(&["pull", &absent]);
+        assert_eq!(ran.code, 1);
+        assert!(
+            ran.err
+                .contains(&format!("manifest for {absent} not found: manifest unknown")),
+            "{}",
+            ran.err
+        );
+        let down = format!("127.0.0.1:{}/x:1", tests::registry::free_port().unwrap());
+        let ran = docker.run(&["pull", &down]);
+        assert_eq!(ran.code, 1);
+        assert!(ran.err.contains("connect: connection refused"), "{}", ran.err);
+        let ran = docker.run(&["run", "--pull=never", "no-such-image"]);
+        assert_eq!(ran.code, 125);
+        assert!(ran.err.contains("No such image: no-such-image:latest"), "{}", ran.err);
+        let answer = daemon.api("GET", "/v1.41/images/no-such/json", "");
+        assert_eq!(
+            (answer.status, answer.text().trim()),
+            (404, r#"{"message":"No such image: no-such:latest"}"#)
+        );
+    });
+}
+
+#[test]
+fn a_bad_registry_leaves_nothing() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        docker.ok(&["pull", "-q", &g.busybox]);
+        let before = stored(&daemon);
+        for status in [401, 403, 404, 500] {
+            let double = Double::start(two_layers(), Fault::Status(status)).unwrap();
+            let ran = docker.run(&["pull", &double.reference()]);
+            assert_eq!(ran.code, 1, "status {status}: {}", ran.out);
+        }
+        for fault in [Fault::Corrupt, Fault::Truncated] {
+            let double = Double::start(two_layers(), fault).unwrap();
+            let ran = docker.run(&["pull", &double.reference()]);
+            assert_eq!(ran.code, 1, "{fault:?}: {}", ran.out);
+            assert!(
+                within(Duration::from_secs(10), || stored(&daemon) == before),
+                "{fault:?}: {:?}",
+                stored(&daemon)
+            );
+        }
+        // A layer that is what the manifest says, but not what the config says.
+        let mut wrong = two_layers();
+        wrong.layers[1].diff_id = image::sha256(b"another");
+        let wrong = Image::new(wrong.layers, json!({}));
+        let double = Double::start(wrong, Fault::None).unwrap();
+        let ran = docker.run(&["pull", &double.reference()]);
+        assert_eq!(ran.code, 1, "wrong diff ID: {}", ran.out);
+        assert!(
+            within(Duration::from_secs(10), || stored(&daemon).2 == before.2),
+            "{:?}",
+            stored(&daemon)
+        );
+        // What was there is whole.
+        assert_eq!(docker.ok(&["run", "--rm", &g.busybox, "echo", "whole"]), "whole");
+    });
+}
+
+#[test]
+fn a_broken_connection_is_resumed() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let double = Double::start(two_layers(), Fault::CutEvery(300_000)).unwrap();
+        let reference = double.reference();
+        daemon.docker().ok(&["pull", "-q", &reference]);
+        let resumed = double.requests().iter().filter(|line| line.contains("Some(")).count();
+        assert!(resumed >= 2, "{:?}", double.requests());
+        assert_eq!(
+            daemon
+                .docker()
+                .ok(&["run", "--rm", &reference, "wc", "-c", "/data/noise"]),
+            "3000000 /data/noise"
+        );
+    });
+}
+
+#[test]
+fn hostile_layers_stay_inside() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        let outside = daemon.dir().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("file"), "safe").unwrap();
+        let up = "../".repeat(20);
+        let at = outside.display().to_string();
+        let relative = at.trim_start_matches('/');
+        let tars = [
+            (
+                "dot-dot",
+                Tar::default().file(&format!("{up}{relative}/file"), 0o644, b"bad"),
+            ),
+            ("absolute", Tar::default().file(&format!("{at}/file"), 0o644, b"bad")),
+            (
+                "symlink",
+                Tar::default().symlink("way", &at).file("way/file", 0o644, b"bad"),
+            ),
+            (
+                "hard link",
+                Tar::default()
+                    .hard_link("linked", &format!("{up}{relative}/file"))
+                    .file("linked", 0o644, b"bad"),
+            ),
+            (
+                "whiteout",
+                Tar::default().file(&format!("{up}{relative}/.wh.file"), 0o644, b""),
+            ),
+            (
+                "symlinked whiteout",
+                Tar::default().symlink("way", &at).file("way/.wh..wh..opq", 0o644, b""),
+            ),
+        ];
+        for (name, tar) in tars {
+            let image = Image::new(vec![Layer::gzip(&tar.bytes())], json!({}));
+            let reference = g.registry.push("hostile", "1", &image).unwrap();
+            // Refused or taken into the layer: either way nothing outside changes.
+            let _ = docker.run(&["pull", "-q", &reference]);
+            assert_eq!(
+                fs::read_to_string(outside.join("file")).unwrap_or_default(),
+                "safe",
+                "{name}"
+            );
+            assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "{name}");
+        }
+    });
+}
+
+#[test]
+fn killed_in_mid_pull_leaks_nothing() {
+    ground::run(|g| {
+        let mut daemon = g.daemon();
+        let docker = daemon.docker();
+        docker.ok(&["pull", "-q", &g.busybox]);
+        let before = stored(&daemon);
+        let double = Double::start(two_layers(), Fault::Slow(1_000_000)).unwrap();
+        let mut client = docker.spawn(&["pull", &double.reference()]);
+        assert!(
+            within(Duration::from_secs(10), || stored(&daemon).0 > before.0),
+            "the pull does not begin"
+        );
+        daemon.kill();
+        let _ = client.wait();
+        daemon.up().unwrap();
+        assert!(
+            within(Duration::from_secs(20), || stored(&daemon).1 == before.1),
+            "{:?}",
+            stored(&daemon)
+        );
+        assert_eq!(stored(&daemon).2, before.2);
+        assert_eq!(docker.ok(&["run", "--rm", &g.busybox, "echo", "whole"]), "whole");
+        let again = Double::start(two_layers(), Fault::None).unwrap();
+        docker.ok(&["pull", "-q", &again.reference()]);
+        docker.ok(&["rmi", &again.reference()]);
+        assert!(
+            within(Duration::from_secs(20), || stored(&daemon) == before),
+            "{:?} {before:?}",
+            stored(&daemon)
+        );
+    });
+}
+
+#[test]
+fn a_full_device_is_an_error_and_leaves_nothing() {
+    ground::run(|g| {
+        let base = tempfile::tempdir().unwrap();
+        let (file, at) = (base.path().join("disk"), base.path().join("root"));
+        fs::File::create(&file).unwrap().set_len(24 << 20).unwrap();
+        fs::create_dir(&at).unwrap();
+        let sh = |line: String| Command::new("sh").args(["-c", &line]).status().unwrap().success();
+        let quoted = (file.display(), at.display());
+        assert!(sh(format!(
+            "mkfs.ext4 -q -O ^has_journal {} && mount -o loop {} {}",
+            quoted.0, quoted.0, quoted.1
+        )));
+        let options = tests::daemon::Options {
+            binary: g.binary.clone(),
+            data_root: Some(at.clone()),
+            ..Default::default()
+        };
+        let daemon = Daemon::start(tests::Kind::Ours, options).unwrap();
+        let docker = daemon.docker();
+        docker.ok(&["pull", "-q", &g.busybox]);
+        let before = stored(&daemon);
+        let big: Vec<u8> = (0..30_000_000u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8)
+            .collect();
+        let image = Image::new(
+            vec![Layer::gzip(&Tar::default().file("big", 0o644, &big).bytes())],
+            json!({}),
+        );
+        let reference = g.registry.push("big", "1", &image).unwrap();
+        let ran = docker.run(&["pull", &reference]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(ran.err.contains("no space left on device"), "{}", ran.err);
+        assert!(
+            within(Duration::from_secs(10), || stored(&daemon) == before),
+            "{:?}",
+            stored(&daemon)
+        );
+        assert_eq!(docker.ok(&["run", "--rm", &g.busybox, "echo", "whole"]), "whole");
+        drop(daemon);
+        assert!(sh(format!("umount {}", quoted.1)));
+    });
+}
+
+#[test]
+fn a_client_that_leaves_ends_the_pull() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let before = stored(&daemon);
+        let double = Double::start(two_layers(), Fault::Slow(400_000)).unwrap();
+        let mut client = daemon.docker().spawn(&["pull", &double.reference()]);
+        assert!(
+            within(Duration::from_secs(10), || stored(&daemon).0 > before.0),
+            "the pull does not begin"
+        );
+        client.kill().unwrap();
+        client.wait().unwrap();
+        let asked = double.requests().len();
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(stored(&daemon).2, before.2);
+        assert_eq!(daemon.docker().ok(&["images", "-aq"]), "");
+        assert!(
+            double.requests().len() <= asked + 1,
+            "it goes on asking: {:?}",
+            double.requests()
+        );
+    });
+}

@@ -1,0 +1,373 @@
+//! Running containers, by the real client: what is inside, what comes out, which code.
+
+use serde_json::Value;
+use std::time::Duration;
+use tests::client::within;
+use tests::{Daemon, ground, http};
+
+fn clean(mut daemon: Daemon) {
+    assert_eq!(daemon.left_behind(), Vec::<String>::new());
+}
+
+#[test]
+fn exit_codes_are_dockers() {
+    ground::run(|g| {
+        let (daemon, docker) = g.daemon_with_busybox();
+        let table: &[(&[&str], i32)] = &[
+            (&["busybox", "true"], 0),
+            (&["busybox", "sh", "-c", "exit 7"], 7),
+            (&["busybox", "no-such-command"], 127),
+            (&["busybox", "/etc/not-executable"], 126),
+            (&["busybox", "/etc"], 126),
+            (&["--no-such-flag", "busybox"], 125),
+            (&["--memory=1k", "busybox", "true"], 125),
+            // Process 1 is not ended by a signal that it sends to itself; docker-init hands on its child's.
+            (&["--init", "busybox", "sh", "-c", "kill -9 $$"], 137),
+            (&["--init", "busybox", "sh", "-c", "kill -TERM $$; sleep 5"], 143),
+        ];
+        for (arguments, code) in table {
+            let ran = docker.run(&[&["run", "--rm"], *arguments].concat());
+            assert_eq!(ran.code, *code, "{arguments:?}: {}", ran.err);
+        }
+        let ran = docker.run(&["run", "--rm", "busybox", "no-such-command"]);
+        let text = "exec: \"no-such-command\": executable file not found in $PATH";
+        assert!(ran.err.contains(text), "{}", ran.err);
+        assert_eq!(docker.ok(&["ps", "-aq"]), "");
+        clean(daemon);
+    });
+}
+
+#[test]
+fn streams_come_whole_and_apart() {
+    ground::run(|g| {
+        let (daemon, docker) = g.daemon_with_busybox();
+        let ran = docker.run(&["run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2"]);
+        assert_eq!((ran.out.as_str(), ran.err.as_str()), ("out\n", "err\n"));
+        let input: Vec<u8> = b"0123456789abcde\n".repeat(40_000);
+        let ran = docker.run_with(&["run", "--rm", "-i", "busybox", "cat"], &input);
+        assert_eq!(ran.out.len(), input.len(), "{}", ran.err);
+        let ran = docker.run(&["run", "--rm", "busybox", "sh", "-c", "yes | head -c 3000000"]);
+        assert_eq!(ran.out.len(), 3_000_000, "{}", ran.err);
+        clean(daemon);
+    });
+}
+
+#[test]
+fn options_reach_the_inside() {
+    ground::run(|g| {
+        let (daemon, docker) = g.daemon_with_busybox();
+        let file = daemon.dir().join("env");
+        std::fs::write(&file, "FROM_FILE=1\n").unwrap();
+        let file = file.display().to_string();
+        let table: &[(&[&str], &str, &str)] = &[
+            (&["-e", "A=b c"], "echo $A $FROM_IMAGE", "b c yes"),
+            (&["--env-file", &file], "echo $FROM_FILE", "1"),
+            (&["-w", "/tmp/new"], "pwd", "/tmp/new"),
+            (&["-u", "user"], "id -u; id -g", "1000\n1000"),
+            (&["-u", "12:34"], "id -u; id -g", "12\n34"),
+            (
+                &["--hostname", "host1"],
+                "hostname; grep -c host1 /etc/hosts",
+                "host1\n1",
+            ),
+            (
+                &["--tmpfs", "/scratch:size=1m"],
+                "df -k /scratch | tail -1 | awk '{print $2}'",
+                "1024",
+            ),
+            (
+                &["--read-only"],
+                "touch /x 2>&1 || echo refused",
+                "touch: /x: Read-only file system\nrefused",
+            ),
+            (&["--network", "none"], "ls /sys/class/net", "lo"),
+            (
+                &["--memory", "32m"],
+                "cat /sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "33554432",
+            ),
+            (&["--pids-limit", "50"], "cat /sys/fs/cgroup/pids/pids.max", "50"),
+            (&["--cpus", "0.5"], "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us", "50000"),
+            (
+                &["--cap-drop", "ALL"],
+                "grep CapEff /proc/self/status",
+                "CapEff:\t0000000000000000",
+            ),
+            (
+                &["--cap-drop", "ALL", "--cap-add", "NET_RAW"],
+                "grep CapEff /proc/self/status",
+                "CapEff:\t0000000000002000",
+            ),
+            (&[], "grep CapEff /proc/self/status", "CapEff:\t00000000a80425fb"),
+            (&[], "grep Seccomp: /proc/self/status", "Seccomp:\t2"),
+            (&["--privileged"], "grep Seccomp: /proc/self/status", "Seccomp:\t0"),
+            (&["--entrypoint", "echo"], "-", "sh -c -"),
+            (&["--init"], "ps -o comm | sed -n 2p", "docker-init"),
+            (&["--label", "a=b"], "true", ""),
+            (&["--dns", "9.9.9.9"], "cat /etc/resolv.conf", "nameserver 9.9.9.9"),
+            (
+                &["--add-host", "there:1.2.3.4"],
+                "grep -c 1.2.3.4.*there /etc/hosts",
+                "1",
+            ),
+            (&["--ulimit", "nofile=77:88"], "ulimit -n", "77"),
+            (
+                &["--sysctl", "net.ipv4.ip_unprivileged_port_start=99"],
+                "cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
+                "99",
+            ),
+            (
+                &["--security-opt", "no-new-privileges"],
+                "grep NoNewPrivs /proc/self/status",
+                "NoNewPrivs:\t1",
+            ),
+        ];
+        let mut wrong = Vec::new();
+        for (options, script, wanted) in table {
+            let ran = docker.run(&[&["run", "--rm"], *options, &["busybox", "sh", "-c", script][..]].concat());
+            let wanted_code = 0;
+            if ran.code != wanted_code || !ran.out.trim().contains(wanted) {
+                wrong.push(format!(
+                    "{options:?} {script}: {} {:?} {:?}",
+                    ran.code, ran.out, ran.err
+                ));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        clean(daemon);
+    });
+}
+
+#[test]
+fn volumes_and_binds_keep_what_is_written() {
+    ground::run(|g| {
+        let (daemon, docker) = g.daemon_with_busybox();
+        let bind = daemon.dir().join("bound");
+        std::fs::create_dir(&bind).unwrap();
+        let bind_option = format!("{}:/b", bind.display());
+        docker.ok(&[
+            "run",
+            "--rm",
+            "-v",
+            "vol:/v",
+            "-v",
+            &bind_option,
+            "busybox",
+            "sh",
+            "-c",
+            "echo 1 >/v/f; echo 2 >/b/f",
+        ]);
+        assert_eq!(std::fs::read_to_string(bind.join("f")).unwrap(), "2\n");
+        let mount = "type=volume,source=vol,target=/w,readonly";
+        let ran = docker.run(&[
+            "run",
+            "--rm",
+            "--mount",
+            mount,
+            "busybox",
+            "sh",
+            "-c",
+            "cat /w/f; echo 3 >/w/f",
+        ]);
+        assert_eq!((ran.out.as_str(), ran.code), ("1\n", 1), "{}", ran.err);
+        // A new volume begins with what the image has there.
+        assert_eq!(
+            docker.ok(&["run", "--rm", "-v", "new:/www", "busybox", "cat", "/www/index.html"]),
+            "It runs."
+        );
+        assert_eq!(
+            docker.ok(&["volume", "ls", "-q"]).lines().collect::<Vec<_>>(),
+            ["new", "vol"]
+        );
+        // An anonymous one ends with --rm.
+        docker.ok(&["run", "--rm", "-v", "/anonymous", "busybox", "true"]);
+        assert_eq!(docker.ok(&["volume", "ls", "-q"]).lines().count(), 2);
+        let ran = docker.run(&[
+            "run",
+            "--rm",
+            "--mount",
+            "type=bind,source=/no/such,target=/y",
+            "busybox",
+            "true",
+        ]);
+        assert_eq!(ran.code, 125);
+        assert!(
+            ran.err.contains("bind source path does not exist: /no/such"),
+            "{}",
+            ran.err
+        );
+        docker.ok(&["volume", "rm", "vol", "new"]);
+        clean(daemon);
+    });
+}
+
+#[test]
+fn a_published_port_answers() {
+    ground::run(|g| {
+        let (daemon, docker) = g.daemon_with_busybox();
+        let port = tests::registry::free_port().unwrap();
+        let publish = format!("{port}:80");
+        docker.ok(&[
+            "run", "-d", "--name", "web", "-p", &publish, "busybox", "httpd", "-f", "-h", "/www",
+        ]);
+        let page = |address: String| {
+            let mut body = String::new();
+            within(Duration::from_secs(5), || {
+                let answer = http::at(&address, "GET", "/", &[], b"");
+                body = answer.map_or_else(|e| e.to_string(), |answer| answer.text());
+                body == "It runs.\n"
+            });
+            body
+        };
+        assert_eq!(page(format!("127.0.0.1:{port}")), "It runs.\n");
+        let ip = docker.ok(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "web"]);
+        assert_eq!(page(format!("{ip}:80")), "It runs.\n", "{ip}");
+        let gateway = docker.ok(&["inspect", "-f", "{{.NetworkSettings.Gateway}}", "web"]);
+        assert_eq!(page(format!("{gateway}:{port}")), "It runs.\n", "{gateway}");
+        assert!(
+            docker
+                .ok(&["port", "web"])
+                .contains(&format!("80/tcp -> 0.0.0.0:{port}"))
+        );
+        // From container to container.
+        let url = format!("http://{ip}/");
+        assert_eq!(docker.ok(&["run", "--rm", "busybox", "wget", "-qO-", &url]), "It runs.");
+        // The port is taken: Docker's words, and the container stays, not started.
+        let ran = docker.run(&["run", "-d", "--name", "second", "-p", &publish, "busybox", "sleep", "9"]);
+        assert_eq!(ran.code, 125);
+        assert!(ran.err.contains("port is already allocated"), "{}", ran.err);
+        assert_eq!(docker.ok(&["inspect", "-f", "{{.State.Status}}", "second"]), "created");
+        docker.ok(&["rm", "-f", "web", "second"]);
+        assert!(
+            http::local(port, "GET", "/", &[], b"").is_err(),
+            "the port still answers"
+        );
+        clean(daemon);
+    });
+}
+
+#[test]
+fn host_network_is_the_hosts() {
+    ground::run(|g| {
+        let (daemon, docker) = g.daemon_with_busybox();
+        let port = tests::registry::free_port().unwrap().to_string();
+        docker.ok(&[
+            "run",
+            "-d",
+            "--network",
+            "host",
+            "busybox",
+            "httpd",
+            "-f",
+            "-p",
+            &port,
+            "-h",
+            "/www",
+        ]);
+        let answers =
+            || http::local(port.parse().unwrap(), "GET", "/", &[], b"").is_ok_and(|a| a.text() == "It runs.\n");
+        assert!(within(Duration::from_secs(5), answers));
+        clean(daemon);
+    });
+}
+
+#[test]
+fn what_inspect_says_is_true() {
+    ground::run(|g| {
+        let (daemon, docker) = g.daemon_with_busybox();
+        let cidfile = daemon.dir().join("cid");
+        let cid = cidfile.display().to_string();
+        let id = docker.ok(&[
+            "run",
+            "-d",
+            "--cidfile",
+            &cid,
+            "--name",
+            "it",
+            "--restart",
+            "on-failure:3",
+            "--label",
+            "k=v",
+            "busybox",
+            "sleep",
+            "60",
+        ]);
+        assert_eq!(std::fs::read_to_string(&cidfile).unwrap(), id);
+        let all: Value = serde_json::from_str(&docker.ok(&["inspect", "it"])).unwrap();
+        let it = &all[0];
+        assert_eq!(it["Id"], id.as_str());
+        assert_eq!(it["Name"], "/it");
+        assert_eq!(it["State"]["Status"], "running");
+        assert_eq!(it["State"]["Running"], true);
+        assert_eq!(it["HostConfig"]["RestartPolicy"]["Name"], "on-failure");
+        assert_eq!(it["HostConfig"]["RestartPolicy"]["MaximumRetryCount"], 3);
+        assert_eq!(it["Config"]["Labels"]["k"], "v");
+        let pid = it["State"]["Pid"].as_u64().unwrap();
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+        assert_eq!(line, "sleep\x0060\0");
+        let listed = docker.ok(&["ps", "--format", "{{.Names}} {{.Image}} {{.Command}} {{.State}}"]);
+        assert_eq!(listed, "it busybox \"sleep 60\" running");
+        let top = docker.ok(&["top", "it"]);
+        assert!(top.contains("sleep 60"), "{top}");
+        clean(daemon);
+    });
+}
+
+#[test]
+fn names_conflict() {
+    ground::run(|g| {
+        let (daemon, docker) = g.daemon_with_busybox();
+        let id = docker.ok(&["create", "--name", "one", "busybox"]);
+        let ran = docker.run(&["create", "--name", "one", "busybox"]);
+        let text = format!("Conflict. The container name \"/one\" is already in use by container \"{id}\"");
+        assert!(ran.code == 1 && ran.err.contains(&text), "{ran:?}");
+        let answer = daemon.api("POST", "/containers/create?name=one", r#"{"Image":"busybox"}"#);
+        assert_eq!(answer.status, 409);
+        docker.ok(&["rm", "one"]);
+        docker.ok(&["create", "--name", "one", "busybox"]);
+        clean(daemon);
+    });
+}
+
+#[test]
+fn bad_requests_are_400_and_unknown_ones_404() {
+    ground::run(|g| {
+        let (daemon, _docker) = g.daemon_with_busybox();
+        let table = [
+            ("POST", "/v1.41/containers/create", "{", 400),
+            ("POST", "/v1.41/containers/create", r#"{"Image":7}"#, 400),
+            (
+                "POST",
+                "/v1.41/containers/create",
+                r#"{"Image":"busybox","Cmd":{"a":1}}"#,
+                400,
+            ),
+            ("POST", "/v1.41/containers/create", r#"{"Image":"absent"}"#, 404),
+            (
+                "POST",
+                "/v1.41/containers/create?name=a/b",
+                r#"{"Image":"busybox"}"#,
+                400,
+            ),
+            ("GET", "/v1.41/containers/absent/json", "", 404),
+            ("POST", "/v1.41/containers/absent/start", "", 404),
+            ("DELETE", "/v1.41/containers/absent", "", 404),
+            ("GET", "/v1.41/containers/json?filters=notjson", "", 400),
+            ("GET", "/v1.41/no/such/route", "", 404),
+            ("GET", "/v1.99/info", "", 400),
+            ("POST", "/v1.41/exec/absent/start", "{}", 404),
+            ("GET", "/v1.41/volumes/absent", "", 404),
+            ("GET", "/v1.41/networks/absent", "", 404),
+        ];
+        let mut wrong = Vec::new();
+        for (method, target, body, status) in table {
+            let answer = daemon.api(method, target, body);
+            let message: Result<Value, _> = serde_json::from_slice(&answer.body);
+            if answer.status != status || !message.is_ok_and(|message| message["message"].is_string()) {
+                wrong.push(format!("{method} {target} {body}: {} {}", answer.status, answer.text()));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        clean(daemon);
+    });
+}
