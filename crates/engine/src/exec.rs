@@ -230,7 +230,7 @@ fn set_state(engine: &Engine, id: &str, state: State) {
     }
 }
 
-fn process(
+pub(crate) fn process(
     engine: &Engine,
     record: &crate::container::Record,
     request: &CreateRequest,
@@ -368,5 +368,8 @@ pub fn resize_container(engine: &Engine, name: &str, height: u16, width: u16) ->
     let shim = container.lock().live.shim.clone();
     let shim = shim.ok_or_else(|| Error::conflict(format!("container {} is not running", container.id)))?;
     shim.resize(width, height)
-        .context(format!("resize the terminal of container {}", container.id.short()))
+        .context(format!("resize the terminal of container {}", container.id.short()))?;
+    let more = [("height", height.to_string()), ("width", width.to_string())];
+    engine.container_event("resize", &container.record(), &more);
+    Ok(())
 }

@@ -13,6 +13,7 @@ mod device;
 pub mod error;
 pub mod events;
 pub mod exec;
+mod health;
 pub mod id;
 pub mod image;
 pub mod info;

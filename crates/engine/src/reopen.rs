@@ -78,6 +78,7 @@ pub fn all(engine: &Arc<Engine>) -> Result<()> {
             log::warn!("adopt the root file system of container {}: {e}", container.id.short());
         }
         engine.watch.add(engine, &container, &shim)?;
+        crate::health::begin(engine, &container, &shim);
     }
     for container in &containers {
         settle(engine, container, running.contains(container.id.as_str()));

@@ -6,7 +6,7 @@ use crate::attach::Waiting;
 use crate::container::{Record, State};
 use crate::error::{Context, Error, Kind, Result};
 use crate::table::Container;
-use crate::{Engine, connect, log_driver, prepare, spec};
+use crate::{Engine, connect, health, log_driver, prepare, spec};
 use network::Sandbox;
 use oci::runtime as rt;
 use runtime::shim::{RuntimeChoice, Shim, ShimConfig};
@@ -144,6 +144,7 @@ fn launch(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
     let saved = engine.save(&record);
     engine.container_event("start", &record, &[]);
     engine.watch.add(engine, container, &shim)?;
+    health::begin(engine, container, &shim);
     saved
 }
 
