@@ -173,10 +173,6 @@ impl From<Error> for Failed {
 }
 
 fn dispatch(line: Vec<OsString>, log: &mut Log) -> Result<i32, Failed> {
-    let threads = sys::process::threads().context("count own threads")?;
-    if threads != 1 {
-        return Err(Error::new(format!("the runtime runs in a process with {threads} threads")).into());
-    }
     let words: Vec<String> = line
         .iter()
         .skip(1)
@@ -200,6 +196,11 @@ fn dispatch(line: Vec<OsString>, log: &mut Log) -> Result<i32, Failed> {
     if globals.is_set("help") || name == "help" {
         print_help();
         return Ok(0);
+    }
+    // An emulator adds threads of its own: to be asked for the version, they do not matter.
+    let threads = sys::process::threads().context("count own threads")?;
+    if threads != 1 {
+        return Err(Error::new(format!("the runtime runs in a process with {threads} threads")).into());
     }
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         return Err(Error::new(format!("No help topic for '{name}'")).into());

@@ -128,11 +128,16 @@ struct Rule {
     action: u32,
 }
 
-/// Compiles a profile. An empty architecture list means the native one.
+/// Compiles a profile for this machine. An empty architecture list means the native one.
 pub fn compile(seccomp: &Seccomp) -> Result<Filter> {
+    compile_for(Arch::native(), seccomp)
+}
+
+/// Compiles a profile for a machine of this architecture.
+pub fn compile_for(machine: Arch, seccomp: &Seccomp) -> Result<Filter> {
     let default = action(&seccomp.default_action, seccomp.default_errno_ret)?;
     let rules = read_rules(seccomp, default)?;
-    let mut arches = vec![Arch::native()];
+    let mut arches = vec![machine];
     for name in &seccomp.architectures {
         if !name.starts_with("SCMP_ARCH_") {
             return Err(Error::new(format!("seccomp: invalid architecture {name:?}")));

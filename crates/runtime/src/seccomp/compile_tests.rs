@@ -3,35 +3,11 @@
 use oci::runtime::{Seccomp, SyscallArg, SyscallRule};
 
 use super::*;
-use crate::seccomp::docker_default;
+use crate::seccomp::{Call, docker_default, interpret};
 
-/// Runs a filter as the kernel would; also the number of instructions executed.
-fn run(filter: &Filter, arch: u32, number: u32, args: [u64; 6]) -> (u32, usize) {
-    let mut data = Vec::new();
-    data.extend(number.to_le_bytes());
-    data.extend(arch.to_le_bytes());
-    data.extend(0u64.to_le_bytes());
-    args.iter().for_each(|arg| data.extend(arg.to_le_bytes()));
-    let (mut at, mut accumulator, mut steps) = (0usize, 0u32, 0);
-    loop {
-        let step = filter.program[at];
-        at += 1;
-        steps += 1;
-        let jump = |taken: bool| usize::from(if taken { step.jt } else { step.jf });
-        match step.code {
-            LD_WORD => {
-                let offset = step.k as usize;
-                accumulator = u32::from_le_bytes(data[offset..offset + 4].try_into().unwrap());
-            }
-            JMP => at += step.k as usize,
-            JEQ => at += jump(accumulator == step.k),
-            JGT => at += jump(accumulator > step.k),
-            JGE => at += jump(accumulator >= step.k),
-            AND => accumulator &= step.k,
-            RET => return (step.k, steps),
-            other => panic!("instruction {other:#x}"),
-        }
-    }
+/// What a filter answers, and the number of instructions executed.
+fn run(filter: &Filter, audit: u32, number: u32, args: [u64; 6]) -> (u32, usize) {
+    interpret(&filter.program, &Call { number, audit, args }).unwrap()
 }
 
 fn profile(rules: Vec<SyscallRule>) -> Seccomp {

@@ -98,6 +98,11 @@ fn first_argument(op: &str, value: u64) -> Vec<SyscallArg> {
 
 /// The profile for a container with these capabilities (bounding set, `CAP_…` names), on this machine.
 pub fn docker_default(capabilities: &[String]) -> Seccomp {
+    docker_default_for(Arch::native(), capabilities)
+}
+
+/// The same on a machine of this architecture with this machine's kernel.
+pub fn docker_default_for(machine: Arch, capabilities: &[String]) -> Seccomp {
     let has = |name: &str| capabilities.iter().any(|capability| capability == name);
     let mut syscalls = vec![allow(ALWAYS, vec![])];
     // Since Linux 4.8 a tracer cannot slip past the filter.
@@ -109,7 +114,7 @@ pub fn docker_default(capabilities: &[String]) -> Seccomp {
     for persona in [0, 8, 0x20000, 0x20008, 0xffff_ffff] {
         syscalls.push(allow("personality", first_argument("SCMP_CMP_EQ", persona)));
     }
-    let architectures: &[&str] = match Arch::native() {
+    let architectures: &[&str] = match machine {
         Arch::X86_64 | Arch::X32 => {
             syscalls.push(allow("arch_prctl modify_ldt", vec![]));
             &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]

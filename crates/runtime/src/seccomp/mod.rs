@@ -2,8 +2,10 @@
 
 mod compile;
 mod docker;
+mod interpret;
 mod syscalls;
 
-pub use compile::{Filter, compile};
-pub use docker::docker_default;
-pub use syscalls::Arch;
+pub use compile::{Filter, compile, compile_for};
+pub use docker::{docker_default, docker_default_for};
+pub use interpret::{Call, Invalid, interpret};
+pub use syscalls::{Arch, X32_BIT, table};
