@@ -207,7 +207,10 @@ fn dispatch(line: Vec<OsString>, log: &mut Log) -> Result<i32, Failed> {
     };
     let args = Args::parse(rest, command.options)?;
     if command.enters {
-        crate::sealed::ensure(&line)?;
+        // Made by `create` anyway; here it is the overlay's second layer, which nobody looks into.
+        let root = std::path::PathBuf::from(globals.value("root").unwrap_or(DEFAULT_ROOT));
+        let _ = std::fs::create_dir_all(&root);
+        crate::sealed::ensure(&line, &root)?;
     }
     let globals = Globals {
         root: globals.value("root").unwrap_or(DEFAULT_ROOT).into(),
