@@ -11,6 +11,7 @@ mod debian;
 mod demo;
 mod sysroot;
 mod target;
+mod test;
 
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   setup              install the Debian packages that the other commands need
   build [--target T] build the release binary: static, stripped, everything in it
   demo               build it, pull an image from a registry, run a web server, clean up (as root)
+  test [ARGUMENTS]   every test; arguments go on to `cargo test` (as root, or much is skipped)
   bench WHAT         figures beside Docker's: run, pull, memory, size or all (as root)
 ";
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         "build" => build::main(rest),
         "demo" => demo::main(rest),
         "bench" => bench::main(rest),
+        "test" => test::main(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())
