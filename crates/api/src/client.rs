@@ -40,7 +40,13 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// A request without query and body.
     pub fn new(method: &'static str, path: impl Into<String>) -> Request<'a> {
-        Request { method, path: path.into(), query: Vec::new(), headers: Vec::new(), payload: Payload::Empty }
+        Request {
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            payload: Payload::Empty,
+        }
     }
 
     pub fn get(path: impl Into<String>) -> Request<'a> {
@@ -63,7 +69,11 @@ impl<'a> Request<'a> {
 
     /// Adds a query parameter unless its value is empty.
     pub fn query_unless_empty(self, name: &str, value: &str) -> Request<'a> {
-        if value.is_empty() { self } else { self.query(name, value) }
+        if value.is_empty() {
+            self
+        } else {
+            self.query(name, value)
+        }
     }
 
     /// Adds `name=1` when `on`.
@@ -101,7 +111,10 @@ pub struct Response {
 impl Response {
     /// A header's value; the name is lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Reads the whole body.
@@ -139,7 +152,12 @@ impl Client {
     /// A client for an endpoint. `pinned` is an API version to speak without asking.
     pub fn new(endpoint: Endpoint, pinned: Option<String>) -> Client {
         let agreed = OnceLock::new();
-        Client { endpoint, pinned, agreed, headers: Vec::new() }
+        Client {
+            endpoint,
+            pinned,
+            agreed,
+            headers: Vec::new(),
+        }
     }
 
     /// Adds a header to every request; a `User-Agent` replaces ours.
@@ -201,7 +219,11 @@ impl Client {
             _ => None,
         };
         let stream = response.body.stream().try_clone()?;
-        Ok(Hijacked { input: response.body.into_raw(), stream, framed })
+        Ok(Hijacked {
+            input: response.body.into_raw(),
+            stream,
+            framed,
+        })
     }
 
     fn exchange(&self, request: Request<'_>, path: &str, upgrade: bool) -> Result<Response, Error> {
@@ -212,16 +234,31 @@ impl Client {
             target.push('=');
             target.push_str(&escape(value, b""));
         }
-        let mut stream = self.endpoint.connect().map_err(|e| Error::connect(&self.endpoint, request.method, &target, e))?;
-        let mut head = format!("{} {target} HTTP/1.1\r\nHost: {}\r\n", request.method, self.endpoint.http_host());
-        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
+        let mut stream = self
+            .endpoint
+            .connect()
+            .map_err(|e| Error::connect(&self.endpoint, request.method, &target, e))?;
+        let mut head = format!(
+            "{} {target} HTTP/1.1\r\nHost: {}\r\n",
+            request.method,
+            self.endpoint.http_host()
+        );
+        if !self
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("user-agent"))
+        {
             head.push_str(&format!("User-Agent: balena/{} (linux)\r\n", crate::ENGINE_VERSION));
         }
         for (name, value) in self.headers.iter().chain(&request.headers) {
             let clean = |text: &str| text.replace(['\r', '\n'], " ");
             head.push_str(&format!("{}: {}\r\n", clean(name), clean(value)));
         }
-        head.push_str(if upgrade { "Connection: Upgrade\r\nUpgrade: tcp\r\n" } else { "Connection: close\r\n" });
+        head.push_str(if upgrade {
+            "Connection: Upgrade\r\nUpgrade: tcp\r\n"
+        } else {
+            "Connection: close\r\n"
+        });
         let sent = match request.payload {
             Payload::Empty => {
                 if request.method != "GET" {
@@ -231,12 +268,19 @@ impl Client {
                 stream.write_all(head.as_bytes())
             }
             Payload::Json(bytes) => {
-                head.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", bytes.len()));
-                stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes))
+                head.push_str(&format!(
+                    "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    bytes.len()
+                ));
+                stream
+                    .write_all(head.as_bytes())
+                    .and_then(|()| stream.write_all(&bytes))
             }
             Payload::Stream(source, kind) => {
                 head.push_str(&format!("Content-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"));
-                stream.write_all(head.as_bytes()).and_then(|()| body::send_chunks(source, &mut stream))
+                stream
+                    .write_all(head.as_bytes())
+                    .and_then(|()| body::send_chunks(source, &mut stream))
             }
         };
         // A daemon that refuses early answers and closes: its words matter more than the broken pipe.
@@ -261,7 +305,9 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 
 fn refusal(response: Response, method: &str, path: &str) -> Error {
     let status = response.status;
-    let json = response.header("content-type").is_some_and(|kind| kind.starts_with("application/json"));
+    let json = response
+        .header("content-type")
+        .is_some_and(|kind| kind.starts_with("application/json"));
     let mut bytes = Vec::new();
     // What could be read of it is what is told.
     let _ = response.body.take(MAX_ERROR).read_to_end(&mut bytes);
@@ -269,9 +315,14 @@ fn refusal(response: Response, method: &str, path: &str) -> Error {
     let message = match serde_json::from_slice::<crate::ErrorBody>(&bytes) {
         Ok(body) if json && !body.message.is_empty() => body.message,
         _ if !text.is_empty() && !json => text,
-        _ => format!("request returned {status} for API route and version {method} {path}, check if the server supports the requested API version"),
+        _ => format!(
+            "request returned {status} for API route and version {method} {path}, check if the server supports the requested API version"
+        ),
     };
-    Error::Status { code: status, message: message.trim_end().to_string() }
+    Error::Status {
+        code: status,
+        message: message.trim_end().to_string(),
+    }
 }
 
 fn read_head(mut stream: Stream, method: &str, upgrade: bool) -> Result<Response, Error> {
@@ -284,7 +335,10 @@ fn read_head(mut stream: Stream, method: &str, upgrade: bool) -> Result<Response
             Err(e) => return Err(Error::Io(e)),
         };
         if n == 0 {
-            return Err(Error::Io(io::Error::new(io::ErrorKind::UnexpectedEof, "the daemon closed the connection")));
+            return Err(Error::Io(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the daemon closed the connection",
+            )));
         }
         got.extend_from_slice(&piece[..n]);
         let mut space = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -292,7 +346,9 @@ fn read_head(mut stream: Stream, method: &str, upgrade: bool) -> Result<Response
         let end = match parsed.parse(&got) {
             Ok(httparse::Status::Complete(end)) => end,
             Ok(httparse::Status::Partial) if got.len() < MAX_HEAD => continue,
-            Ok(httparse::Status::Partial) => return Err(Error::Protocol("the daemon's answer has no end of head".into())),
+            Ok(httparse::Status::Partial) => {
+                return Err(Error::Protocol("the daemon's answer has no end of head".into()));
+            }
             Err(e) => return Err(Error::Protocol(format!("the daemon does not speak HTTP: {e}"))),
         };
         let status = parsed.code.unwrap_or(0);
@@ -307,9 +363,19 @@ fn read_head(mut stream: Stream, method: &str, upgrade: bool) -> Result<Response
         let headers: Vec<(String, String)> = parsed
             .headers
             .iter()
-            .map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).into_owned()))
+            .map(|h| {
+                (
+                    h.name.to_ascii_lowercase(),
+                    String::from_utf8_lossy(h.value).into_owned(),
+                )
+            })
             .collect();
-        let find = |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        let find = |name: &str| {
+            headers
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.as_str())
+        };
         let raw = status == 101 || (upgrade && status < 300);
         let chunked = find("transfer-encoding").is_some_and(|kind| kind.eq_ignore_ascii_case("chunked"));
         let length = match find("content-length").map(str::parse::<u64>) {

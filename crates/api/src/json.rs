@@ -14,6 +14,11 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     T::deserialize(Go(value))
 }
 
+/// Reads a document that was parsed before.
+pub fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+    T::deserialize(Go(value))
+}
+
 /// Reads a string, or a list of strings: `Cmd` and `Entrypoint` may be either.
 pub fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     #[derive(serde::Deserialize)]

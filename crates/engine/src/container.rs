@@ -10,6 +10,7 @@ use api::host_config::HostConfig;
 use api::network::NetworkSettings;
 use api::time;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What a container is doing.
@@ -72,9 +73,9 @@ pub struct Disk {
     pub app_armor_profile: String,
     pub seccomp_profile: String,
     pub no_new_privileges: bool,
-    /// What else stood in the file.
-    #[serde(flatten)]
-    pub rest: BTreeMap<String, serde_json::Value>,
+    /// What else stood in the file; written back by [`Record::to_config_json`].
+    #[serde(skip)]
+    pub rest: serde_json::Map<String, Value>,
 }
 
 /// A mount of a container as its record keeps it.
@@ -222,43 +223,36 @@ impl Record {
             finished_at: self.finished_at.clone(),
             health: self.health.clone(),
         };
-        #[derive(Serialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct File<'a> {
-            stream_config: api::json::Empty,
-            state: DiskState,
-            #[serde(rename = "ID")]
-            id: &'a str,
-            #[serde(flatten)]
-            disk: &'a Disk,
+        // By way of a value: this type's own writer exists once, not once more for a flattened part.
+        let mut map = self.disk.rest.clone();
+        if let Value::Object(disk) = serde_json::to_value(&self.disk)? {
+            map.extend(disk);
         }
-        serde_json::to_vec(&File {
-            stream_config: api::json::Empty {},
-            state,
-            id: self.id.as_str(),
-            disk: &self.disk,
-        })
+        map.insert("StreamConfig".into(), Value::Object(serde_json::Map::new()));
+        map.insert("State".into(), serde_json::to_value(&state)?);
+        map.insert("ID".into(), Value::String(self.id.to_string()));
+        serde_json::to_vec(&map)
     }
 
     /// Reads both files back.
     pub fn from_json(id: &ContainerId, config: &[u8], host: &[u8]) -> Result<Record, String> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct File {
-            #[serde(default)]
-            state: DiskState,
-            #[serde(rename = "ID")]
-            id: String,
-            #[serde(flatten)]
-            disk: Disk,
+        let bad = |e: serde_json::Error| format!("parse config.v2.json: {e}");
+        let mut map: serde_json::Map<String, Value> = serde_json::from_slice(config).map_err(bad)?;
+        let on_disk: DiskState = api::json::from_value(map.remove("State").unwrap_or_default()).map_err(bad)?;
+        let own = map.remove("ID").unwrap_or_default();
+        map.remove("StreamConfig");
+        let mut disk: Disk = api::json::from_value(Value::Object(map.clone())).map_err(bad)?;
+        if let Value::Object(known) = serde_json::to_value(Disk::default()).map_err(bad)? {
+            map.retain(|name, _| !known.contains_key(name));
         }
-        let mut file: File = serde_json::from_slice(config).map_err(|e| format!("parse config.v2.json: {e}"))?;
-        file.disk.rest.remove("StreamConfig");
-        let host = serde_json::from_slice(host).map_err(|e| format!("parse hostconfig.json: {e}"))?;
-        if file.id != id.as_str() {
-            return Err(format!("config.v2.json is about container {:.12}", file.id));
+        disk.rest = map;
+        let host = api::json::from_slice(host).map_err(|e| format!("parse hostconfig.json: {e}"))?;
+        if own.as_str() != Some(id.as_str()) {
+            return Err(format!(
+                "config.v2.json is about container {:.12}",
+                own.as_str().unwrap_or("")
+            ));
         }
-        let on_disk = file.state;
         let state = if on_disk.dead || on_disk.removal_in_progress {
             State::Removing { dead: on_disk.dead }
         } else if on_disk.restarting {
@@ -283,7 +277,7 @@ impl Record {
             started_at: or_zero(on_disk.started_at),
             finished_at: or_zero(on_disk.finished_at),
             health: on_disk.health,
-            disk: file.disk,
+            disk,
             host,
         })
     }

@@ -21,22 +21,39 @@ enum Rest {
     /// Bytes left in the chunk.
     Chunk(u64),
     /// Between chunks: a line end is due after the first.
-    Size { first: bool },
+    Size {
+        first: bool,
+    },
     UntilEnd,
     Done,
 }
 
 impl Body {
     pub(super) fn of_length(stream: Stream, buffer: Vec<u8>, length: u64) -> Body {
-        Body { stream, buffer, at: 0, rest: Rest::Length(length) }
+        Body {
+            stream,
+            buffer,
+            at: 0,
+            rest: Rest::Length(length),
+        }
     }
 
     pub(super) fn chunked(stream: Stream, buffer: Vec<u8>) -> Body {
-        Body { stream, buffer, at: 0, rest: Rest::Size { first: true } }
+        Body {
+            stream,
+            buffer,
+            at: 0,
+            rest: Rest::Size { first: true },
+        }
     }
 
     pub(super) fn until_end(stream: Stream, buffer: Vec<u8>) -> Body {
-        Body { stream, buffer, at: 0, rest: Rest::UntilEnd }
+        Body {
+            stream,
+            buffer,
+            at: 0,
+            rest: Rest::UntilEnd,
+        }
     }
 
     /// The connection below, for cancelling from another thread.
@@ -130,7 +147,11 @@ impl Read for Body {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                     let left = left - n as u64;
-                    self.rest = if left == 0 { Rest::Size { first: false } } else { Rest::Chunk(left) };
+                    self.rest = if left == 0 {
+                        Rest::Size { first: false }
+                    } else {
+                        Rest::Chunk(left)
+                    };
                     return Ok(n);
                 }
             }

@@ -40,7 +40,9 @@ impl Endpoint {
                 let name = if name.is_empty() { "localhost" } else { name };
                 let port = match port {
                     "" => DEFAULT_PORT,
-                    port => port.parse().map_err(|_| format!("invalid bind address format: {text}"))?,
+                    port => port
+                        .parse()
+                        .map_err(|_| format!("invalid bind address format: {text}"))?,
                 };
                 Ok(Endpoint::Tcp(format!("{name}:{port}")))
             }

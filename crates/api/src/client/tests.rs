@@ -115,5 +115,8 @@ fn endpoints() {
     ] {
         assert_eq!(Endpoint::parse(text).unwrap().to_string(), want);
     }
-    assert_eq!(Endpoint::parse("foo://x").unwrap_err(), "invalid bind address format: foo://x");
+    assert_eq!(
+        Endpoint::parse("foo://x").unwrap_err(),
+        "invalid bind address format: foo://x"
+    );
 }
