@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod self_test;
+
 use std::ffi::OsString;
 use std::process::exit;
 
@@ -12,7 +14,7 @@ fn main() {
     // By any other name, the first argument may say which personality is wanted.
     if !is_personality(&name)
         && let Some(first) = args.get(1).map(base)
-        && (is_personality(&first) || first == "daemon")
+        && (is_personality(&first) || first == "daemon" || first == "self-test")
         && args[1].to_string_lossy() == first
     {
         args.remove(0);
@@ -47,6 +49,7 @@ fn run(name: &str, args: Vec<OsString>) -> i32 {
         "balena-engine-containerd-shim-runc-v2" => runtime::main_shim(args),
         "balena-engine-init" | "docker-init" => runtime::main_init(args),
         "balena-engine-proxy" | "docker-proxy" => network::proxy::main_proxy(&text(&args[1..])),
+        "self-test" => self_test::main(&text(&args[1..])),
         "balena-engine-containerd-ctr" => ctr(&text(&args[1..])),
         "balena-engine-containerd" => {
             eprintln!("balena-engine-containerd: there is no such daemon; balenad does its work");

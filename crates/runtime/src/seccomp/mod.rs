@@ -8,4 +8,4 @@ mod syscalls;
 pub use compile::{Filter, compile, compile_for};
 pub use docker::{docker_default, docker_default_for};
 pub use interpret::{Call, Invalid, interpret};
-pub use syscalls::{Arch, X32_BIT, table};
+pub use syscalls::{Arch, X32_BIT, number, table};
