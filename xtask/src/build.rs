@@ -71,7 +71,13 @@ fn at_pace(target: &Target, pace: Pace) -> Result<PathBuf> {
     let directory = compiler.cargo.parent().unwrap_or(Path::new("/usr/bin"));
     let shout = target.triple.to_uppercase().replace('-', "_");
     let snake = target.triple.replace('-', "_");
-    let flags = format!("-Clinker-flavor=ld.lld -Lnative={}", sysroot.lib.display());
+    let mut flags = format!("-Clinker-flavor=ld.lld -Lnative={}", sysroot.lib.display());
+    if target.is_32bit() {
+        // Times past 2038. The libc crate has two names for it, the standard library's copy and ours one each; the
+        // linker's is explained in xtask/sysroot/time64.c.
+        flags.push_str(" --cfg=libc_unstable_musl_v1_2 -Clink-arg=--wrap=syscall");
+        cargo.env("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1");
+    }
     cargo
         .env("PATH", format!("{}:{path}", directory.display()))
         .env("RUSTC", &compiler.rustc)

@@ -1,7 +1,8 @@
 //! What a target's programs are linked with: one directory under `target/`, put together from Debian's packages.
 //!
 //! The start files and `libc.a` are musl's, the unwinder is GCC's (`libgcc_eh.a`), so that a panic unwinds and one
-//! request's bug does not end the daemon. `cc` beside them is a C compiler for the C parts of ring and zstd.
+//! request's bug does not end the daemon; for 32-bit targets our timed waits lie beside it. `cc` is a C compiler for the
+//! C parts of ring and zstd.
 
 use crate::command::{Result, checkout, output, run, target_dir, write};
 use crate::debian;
@@ -68,10 +69,16 @@ impl Sysroot {
         for archive in ["libgcc_eh.a", "libgcc.a"] {
             run(Command::new("ar").current_dir(&parts).arg("x").arg(gcc.join(archive)))?;
         }
-        let source = checkout().join("xtask/sysroot/dl_find_object.c");
-        let mut cc = Command::new(&self.cc);
-        cc.args(["-Os", "-fPIC", "-ffunction-sections", "-c"]).arg(source);
-        run(cc.arg("-o").arg(parts.join("dl_find_object.o")))?;
+        let mut ours = vec!["dl_find_object"];
+        if target.is_32bit() {
+            ours.push("time64");
+        }
+        for name in ours {
+            let source = checkout().join("xtask/sysroot").join(name).with_extension("c");
+            let mut cc = Command::new(&self.cc);
+            cc.args(["-Os", "-fPIC", "-ffunction-sections", "-c"]).arg(source);
+            run(cc.arg("-o").arg(parts.join(name).with_extension("o")))?;
+        }
         let mut objects = Vec::new();
         for entry in std::fs::read_dir(&parts).map_err(|e| format!("list {}: {e}", parts.display()))? {
             objects.push(entry.map_err(|e| format!("list {}: {e}", parts.display()))?.path());
@@ -91,6 +98,7 @@ fn recipe(target: &Target) -> Result<String> {
     let newest = [gcc.join("libgcc_eh.a"), musl.join("libc.a")];
     let mut text = format!("1 {}\n{}\n", target.flags.join(" "), include_str!("sysroot.rs"));
     text.push_str(include_str!("../sysroot/dl_find_object.c"));
+    text.push_str(include_str!("../sysroot/time64.c"));
     for file in newest {
         let data = std::fs::metadata(&file).map_err(|e| format!("look at {}: {e}", file.display()))?;
         text.push_str(&format!("{} {:?}\n", data.len(), data.modified().ok()));

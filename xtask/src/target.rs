@@ -84,22 +84,27 @@ pub const TARGETS: &[Target] = &[
         emulator: "qemu-arm-static",
         cpu: "arm926",
     },
-    // The Rust target without SSE2; Debian's libraries want a Pentium Pro (cmov).
+    // Not i586: ring 0.17 refuses to be built without SSE2, so a Pentium III is out; this is a Pentium M.
     Target {
-        triple: "i586-unknown-linux-musl",
+        triple: "i686-unknown-linux-musl",
         arch: "i386",
-        clang: "i586-linux-musl",
-        flags: &["-march=pentium"],
+        clang: "i686-linux-musl",
+        flags: &["-march=pentium4"],
         debian: "i386",
         musl_lib: "/usr/lib/i386-linux-musl",
         musl_include: "/usr/include/i386-linux-musl",
         gcc: "/usr/lib/gcc/i686-linux-gnu",
         emulator: "qemu-i386-static",
-        cpu: "pentium3",
+        cpu: "pentium3,+sse2",
     },
 ];
 
 impl Target {
+    /// Whether a `long`, and with it the kernel's old `time_t`, has 32 bits.
+    pub fn is_32bit(&self) -> bool {
+        !self.triple.starts_with("x86_64") && !self.triple.starts_with("aarch64")
+    }
+
     /// The row of this triple, or of our name of the architecture.
     pub fn named(name: &str) -> Result<&'static Target, String> {
         let known: Vec<&str> = TARGETS.iter().map(|target| target.triple).collect();
