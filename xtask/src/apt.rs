@@ -36,6 +36,9 @@ pub const TEST: &[&str] = &[
     "curl",
 ];
 
+/// For running the binaries of other architectures.
+pub const EMULATE: &[&str] = &["qemu-user-static"];
+
 /// Installs what is missing of `packages`.
 pub fn ensure(packages: &[&str]) -> Result<()> {
     let missing = missing(packages)?;

@@ -9,6 +9,9 @@ mod build;
 mod command;
 mod debian;
 mod demo;
+mod dist;
+mod emulate;
+mod sbom;
 mod sysroot;
 mod target;
 mod test;
@@ -22,6 +25,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   demo               build it, pull an image from a registry, run a web server, clean up (as root)
   test [ARGUMENTS]   every test; arguments go on to `cargo test` (as root, or much is skipped)
   bench WHAT         figures beside Docker's: run, pull, memory, size or all (as root)
+  dist [--target T]  all architectures: archives, Debian packages, sums under target/dist; --test runs each emulated
 ";
 
 fn main() -> ExitCode {
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         "build" => build::main(rest),
         "demo" => demo::main(rest),
         "bench" => bench::main(rest),
+        "dist" => dist::main(rest),
         "test" => test::main(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
@@ -52,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn setup() -> Result<(), String> {
-    for packages in [apt::BUILD, apt::DEMO, apt::TEST] {
+    for packages in [apt::BUILD, apt::DEMO, apt::TEST, apt::EMULATE] {
         apt::ensure(packages)?;
     }
     println!("everything that the other commands need is installed");
