@@ -145,7 +145,7 @@ pub(crate) fn security_option(option: &str) -> Result<SecurityOption> {
         ("seccomp", "unconfined") => Ok(SecurityOption::Seccomp(SeccompChoice::Unconfined)),
         ("seccomp", "builtin") => Ok(SecurityOption::Seccomp(SeccompChoice::Default)),
         ("seccomp", json) => {
-            let profile: rt::Seccomp = serde_json::from_str(json)
+            let profile = rt::Seccomp::from_slice(json.as_bytes())
                 .map_err(|e| Error::invalid(format!("Decoding seccomp profile failed: {e}")))?;
             Ok(SecurityOption::Seccomp(SeccompChoice::Profile(Box::new(profile))))
         }

@@ -448,6 +448,13 @@ impl Process {
     }
 }
 
+impl Seccomp {
+    /// Reads a profile.
+    pub fn from_slice(bytes: &[u8]) -> serde_json::Result<Self> {
+        from_go_json(bytes)
+    }
+}
+
 impl Resources {
     /// Reads what `runc update --resources` is given.
     pub fn from_slice(bytes: &[u8]) -> serde_json::Result<Self> {
@@ -455,19 +462,11 @@ impl Resources {
     }
 }
 
-/// Reads strictly first; only a document that fails is searched for nulls, which Go ignores.
+/// Reads by way of a value, from which nulls are taken, as Go ignores them.
 fn from_go_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
-    match serde_json::from_slice(bytes) {
-        Ok(value) => Ok(value),
-        Err(first) => {
-            let mut value: serde_json::Value = match serde_json::from_slice(bytes) {
-                Ok(value) => value,
-                Err(_) => return Err(first),
-            };
-            drop_nulls(&mut value);
-            serde_json::from_value(value)
-        }
-    }
+    let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
+    drop_nulls(&mut value);
+    serde_json::from_value(value)
 }
 
 fn drop_nulls(value: &mut serde_json::Value) {

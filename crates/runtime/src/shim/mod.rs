@@ -51,7 +51,7 @@ pub struct RuntimeChoice {
 
 /// Where output is kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "driver")]
+#[serde(rename_all = "kebab-case")]
 pub enum LogConfig {
     #[default]
     None,
@@ -81,7 +81,7 @@ pub struct ExitStatus {
 
 /// What a client asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "op")]
+#[serde(rename_all = "snake_case")]
 pub enum Request {
     /// The pid of init, and whether it was started.
     Info,
@@ -143,16 +143,10 @@ pub struct Reply {
 
 /// What subscribers are told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "event")]
+#[serde(rename_all = "snake_case")]
 pub enum Notice {
-    Exit {
-        #[serde(flatten)]
-        status: ExitStatus,
-    },
-    ExecExit {
-        id: String,
-        exit_code: u32,
-    },
+    Exit { status: ExitStatus },
+    ExecExit { id: String, exit_code: u32 },
     Oom,
 }
 
