@@ -472,6 +472,8 @@ fn networks_of(
     config: &ContainerConfig,
 ) -> Result<BTreeMap<String, Option<api::network::EndpointSettings>>> {
     let mode = match host.network_mode.as_str() {
+        // A daemon without a default bridge (`--bridge=none`) gives no network, as Docker's does.
+        "default" if engine.networks.default_bridge().is_none() => "none",
         "default" => "bridge",
         other => other,
     };

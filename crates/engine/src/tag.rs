@@ -166,3 +166,33 @@ fn delete(engine: &Engine, id: &ImageId, prune: bool, mut done: Vec<Deleted>) ->
     }
     Ok(done)
 }
+
+/// Removes images that no container has: those without a name, with `all` any. What was done, and bytes given back.
+pub fn prune(
+    engine: &Engine,
+    all: bool,
+    fits: impl Fn(&oci::config::ImageConfig) -> bool,
+) -> Result<(Vec<Deleted>, u64)> {
+    let before: u64 = engine.store.layers.list().iter().map(|(_, info)| info.size).sum();
+    let mut done = Vec::new();
+    for id in engine.store.images.list() {
+        let named = engine.store.tags.of_image(&id).iter().any(|n| n.digest().is_none());
+        // A damaged config fits nothing: it is not for a clean-up to decide.
+        let fits = image::config_of(engine, &id).is_ok_and(|config| fits(&config));
+        let children = engine.store.images.children(&id)?;
+        if named && !all || !fits || !children.is_empty() || used_by(engine, &id).is_some() {
+            continue;
+        }
+        for reference in engine.store.tags.of_image(&id) {
+            untag(engine, &reference, &id, &mut done)?;
+        }
+        done = delete(engine, &id, true, done)?;
+    }
+    let chains = engine.store.layers.remove_all_unused()?;
+    done.extend(chains.iter().map(|chain| Deleted {
+        untagged: None,
+        deleted: Some(chain.digest().to_string()),
+    }));
+    let after: u64 = engine.store.layers.list().iter().map(|(_, info)| info.size).sum();
+    Ok((done, before.saturating_sub(after)))
+}

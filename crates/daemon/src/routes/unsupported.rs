@@ -16,7 +16,6 @@ const fn route(method: &'static str, path: &'static str) -> Route {
 /// What is asked of Docker and not served here; a later version may.
 pub const ROUTES: &[Route] = &[
     route("POST", "build"),
-    route("POST", "build/prune"),
     route("POST", "build/cancel"),
     route("POST", "commit"),
     route("POST", "session"),
@@ -34,12 +33,10 @@ pub const ROUTES: &[Route] = &[
     route("GET", "images/get"),
     route("GET", "images/{name*}/get"),
     route("POST", "images/load"),
-    route("POST", "images/prune"),
     route("POST", "images/delta"),
     route("POST", "images/{name*}/push"),
     route("GET", "distribution/{name*}/json"),
     route("POST", "networks/create"),
-    route("POST", "networks/prune"),
     route("DELETE", "networks/{id}"),
     route("POST", "networks/{id}/connect"),
     route("POST", "networks/{id}/disconnect"),

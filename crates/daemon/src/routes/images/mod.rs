@@ -4,6 +4,7 @@ pub mod create;
 pub mod history;
 pub mod inspect;
 pub mod list;
+pub mod prune;
 pub mod remove;
 pub mod tag;
 

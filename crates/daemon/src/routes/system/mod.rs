@@ -1,6 +1,7 @@
 //! The engine about itself. One file for each route.
 
 pub mod auth;
+pub mod build_prune;
 pub mod df;
 pub mod events;
 pub mod info;
