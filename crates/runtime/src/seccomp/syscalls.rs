@@ -110,6 +110,24 @@ const X32_OWN: [(&str, u32); 36] = [
     ("pwritev2", 547),
 ];
 
+/// What x86_64 has and x32 has not (the kernel's `syscall_64.tbl`, ABI "64" without an x32 twin).
+const X32_LACKS: [&str; 14] = [
+    "_sysctl",
+    "create_module",
+    "epoll_ctl_old",
+    "epoll_wait_old",
+    "get_kernel_syms",
+    "get_thread_area",
+    "map_shadow_stack",
+    "nfsservctl",
+    "query_module",
+    "set_thread_area",
+    "uprobe",
+    "uretprobe",
+    "uselib",
+    "vserver",
+];
+
 /// The numbers of all system calls of an architecture, as (name, number), sorted by name.
 pub fn table(arch: Arch) -> Vec<(&'static str, u32)> {
     let column = arch.column();
@@ -120,6 +138,9 @@ pub fn table(arch: Arch) -> Vec<(&'static str, u32)> {
         let Some(number) = fields.nth(column - 1).and_then(|text| text.parse::<u32>().ok()) else {
             continue;
         };
+        if arch == Arch::X32 && X32_LACKS.contains(&name) {
+            continue;
+        }
         let number = if arch == Arch::X32 {
             let own = X32_OWN.iter().find(|(own, _)| *own == name);
             X32_BIT | own.map_or(number, |(_, number)| *number)
@@ -153,6 +174,7 @@ mod tests {
             (Arch::Arm, "openat2", Some(437)),
             (Arch::Aarch64, "read", Some(63)),
             (Arch::Aarch64, "open", None),
+            (Arch::X32, "set_thread_area", None),
             (Arch::X32, "read", Some(X32_BIT)),
             (Arch::X32, "execve", Some(X32_BIT | 520)),
         ] {
