@@ -1,0 +1,79 @@
+//! Requests that several commands make.
+
+use crate::cli::Cli;
+use crate::command::{Failure, Failures};
+use crate::config::auth_header;
+use crate::progress;
+use crate::terminal;
+use api::client::{Request, escape};
+use oci::reference::Reference;
+use std::io::Write;
+
+/// The path of a container, an exec, ….
+pub fn path(noun: &str, name: &str, verb: &str) -> String {
+    let name = escape(name, b"/:@+");
+    if verb.is_empty() { format!("/{noun}/{name}") } else { format!("/{noun}/{name}/{verb}") }
+}
+
+/// Does one thing to each of some names; each that went well is printed, what went wrong is told at the end.
+pub fn each(cli: &Cli, names: &[String], act: impl Fn(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut failures = Failures::default();
+    for name in names {
+        match act(name) {
+            Ok(()) => cli.say(name)?,
+            Err(failure) => failures.add(failure.text),
+        }
+    }
+    failures.finish()
+}
+
+/// Posts without a body and without an answer that matters.
+pub fn post(cli: &Cli, path: String, query: &[(&str, &str)]) -> Result<(), Failure> {
+    let request = query.iter().fold(Request::post(path), |request, (name, value)| request.query_unless_empty(name, value));
+    cli.client.send(request)?.bytes()?;
+    Ok(())
+}
+
+/// The platform to ask for: what was said, else the environment's.
+pub fn platform(said: &str) -> String {
+    match said {
+        "" => std::env::var("DOCKER_DEFAULT_PLATFORM").unwrap_or_default(),
+        said => said.to_string(),
+    }
+}
+
+/// Pulls an image and shows how that goes on `out`; `quiet` shows nothing.
+pub fn pull(
+    cli: &Cli,
+    reference: &Reference,
+    all_tags: bool,
+    platform: &str,
+    out: &mut dyn Write,
+    draw: bool,
+    quiet: bool,
+) -> Result<(), Failure> {
+    let host = reference.repository().domain();
+    let credentials = cli.config.borrow().credentials(host);
+    let mut request = Request::post("/images/create").query("fromImage", reference.repository().familiar());
+    match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => request = request.query("tag", digest.as_str()),
+        (None, Some(tag)) if !all_tags => request = request.query("tag", tag),
+        _ => {}
+    }
+    let request = request
+        .query_unless_empty("platform", &platform.to_lowercase())
+        .header("X-Registry-Auth", auth_header(credentials.as_ref(), host));
+    let body = cli.client.send(request)?.body;
+    if quiet {
+        return progress::show(body, &mut std::io::sink(), false);
+    }
+    progress::show(body, out, draw)
+}
+
+/// Docker refuses `-it` where there is no terminal to read from.
+pub fn check_tty(stdin: bool, tty: bool) -> Result<(), Failure> {
+    if stdin && tty && !terminal::is_input() {
+        return Err(Failure::new("the input device is not a TTY"));
+    }
+    Ok(())
+}

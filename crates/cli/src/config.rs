@@ -1,0 +1,222 @@
+//! The client's own configuration: `config.json`, where it lies, and the credentials in it.
+
+use serde_json::{Map, Value as Json, json};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The key of Docker Hub's credentials.
+pub const HUB: &str = "https://index.docker.io/v1/";
+
+/// What was read; unknown keys are kept when it is written again.
+#[derive(Debug, Default)]
+pub struct Config {
+    pub dir: PathBuf,
+    json: Map<String, Json>,
+}
+
+/// A user's credentials for a registry.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub username: String,
+    pub password: String,
+    pub identity_token: String,
+}
+
+impl Config {
+    /// The directory: what was asked for, `DOCKER_CONFIG`, `~/.balena-engine` if it is there, else `~/.docker`.
+    pub fn directory(wanted: Option<&str>) -> PathBuf {
+        if let Some(dir) = wanted {
+            return PathBuf::from(dir);
+        }
+        if let Some(dir) = std::env::var_os("DOCKER_CONFIG").filter(|dir| !dir.is_empty()) {
+            return PathBuf::from(dir);
+        }
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).unwrap_or_else(|| "/root".into());
+        let ours = Path::new(&home).join(".balena-engine");
+        if ours.join("config.json").exists() { ours } else { Path::new(&home).join(".docker") }
+    }
+
+    /// Reads it; no file is an empty one, a broken file is told and taken as empty.
+    pub fn load(dir: PathBuf) -> Config {
+        let path = dir.join("config.json");
+        let json = match std::fs::read(&path) {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(Json::Object(map)) => map,
+                Ok(_) => Map::new(),
+                Err(e) => {
+                    eprintln!("WARNING: Error loading config file: {}: {e}", path.display());
+                    Map::new()
+                }
+            },
+            Err(e) => {
+                if e.kind() != io::ErrorKind::NotFound && e.kind() != io::ErrorKind::NotADirectory {
+                    eprintln!("WARNING: Error loading config file: open {}: {e}", path.display());
+                }
+                Map::new()
+            }
+        };
+        Config { dir, json }
+    }
+
+    /// A text value at the top.
+    pub fn text(&self, key: &str) -> &str {
+        self.json.get(key).and_then(Json::as_str).unwrap_or_default()
+    }
+
+    /// Headers that every request carries.
+    pub fn headers(&self) -> Vec<(String, String)> {
+        let map = self.json.get("HttpHeaders").and_then(Json::as_object);
+        let pair = |(name, value): (&String, &Json)| Some((name.clone(), value.as_str()?.to_string()));
+        map.into_iter().flatten().filter_map(pair).collect()
+    }
+
+    /// The credentials for a registry's host (`docker.io` is Docker Hub).
+    pub fn credentials(&self, host: &str) -> Option<Credentials> {
+        let key = key(host);
+        let auths = self.json.get("auths")?.as_object()?;
+        let bare = |text: &str| {
+            let text = text.strip_prefix("https://").or(text.strip_prefix("http://")).unwrap_or(text);
+            text.split('/').next().unwrap_or_default().to_string()
+        };
+        let entry = auths
+            .get(&key)
+            .or_else(|| auths.iter().find(|(known, _)| bare(known) == bare(&key)).map(|(_, entry)| entry))?;
+        let text = |name: &str| entry.get(name).and_then(Json::as_str).unwrap_or_default().to_string();
+        let mut found =
+            Credentials { username: text("username"), password: text("password"), identity_token: text("identitytoken") };
+        if let Some(decoded) = decode(&text("auth"))
+            && let Some((user, password)) = decoded.split_once(':')
+        {
+            found.username = user.to_string();
+            found.password = password.trim_end_matches('\0').to_string();
+        }
+        (found != Credentials::default()).then_some(found)
+    }
+
+    /// Stores credentials; the file is only for its owner.
+    pub fn store(&mut self, host: &str, credentials: &Credentials) -> io::Result<()> {
+        let mut entry = Map::new();
+        let pair = format!("{}:{}", credentials.username, credentials.password);
+        entry.insert("auth".into(), json!(encode(pair.as_bytes(), false)));
+        if !credentials.identity_token.is_empty() {
+            entry.insert("identitytoken".into(), json!(credentials.identity_token));
+        }
+        let auths = self.json.entry("auths").or_insert_with(|| json!({}));
+        if let Some(auths) = auths.as_object_mut() {
+            auths.insert(key(host), Json::Object(entry));
+        }
+        self.save()
+    }
+
+    /// Forgets credentials; says whether there were any.
+    pub fn erase(&mut self, host: &str) -> io::Result<bool> {
+        let auths = self.json.get_mut("auths").and_then(Json::as_object_mut);
+        let had = auths.is_some_and(|auths| auths.remove(&key(host)).is_some());
+        if had {
+            self.save()?;
+        }
+        Ok(had)
+    }
+
+    fn save(&self) -> io::Result<()> {
+        use std::io::Write;
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let path = self.dir.join("config.json");
+        let fresh = self.dir.join(format!(".config.json.{}", std::process::id()));
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        let text = serde_json::to_string_pretty(&self.json)?.replace("  ", "\t");
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, &path)
+    }
+}
+
+fn key(host: &str) -> String {
+    match host {
+        "" | "docker.io" | "index.docker.io" => HUB.to_string(),
+        host => host.to_string(),
+    }
+}
+
+/// The header that carries credentials to the daemon: URL-safe base64 of JSON.
+pub fn auth_header(credentials: Option<&Credentials>, host: &str) -> String {
+    let json = match credentials {
+        None => "{}".to_string(),
+        Some(c) if !c.identity_token.is_empty() => {
+            json!({"identitytoken": c.identity_token, "serveraddress": key(host)}).to_string()
+        }
+        Some(c) => json!({"username": c.username, "password": c.password, "serveraddress": key(host)}).to_string(),
+    };
+    encode(json.as_bytes(), true)
+}
+
+const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+fn encode(bytes: &[u8], url: bool) -> String {
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            if i > chunk.len() {
+                out.push('=');
+                continue;
+            }
+            let digit = char::from(STANDARD[(word >> (18 - 6 * i) & 63) as usize]);
+            out.push(match digit {
+                '+' if url => '-',
+                '/' if url => '_',
+                digit => digit,
+            });
+        }
+    }
+    out
+}
+
+fn decode(text: &str) -> Option<String> {
+    let digits = text.trim_end_matches('=');
+    if digits.is_empty() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    for chunk in digits.as_bytes().chunks(4) {
+        let mut word = 0u32;
+        for byte in chunk {
+            word = word << 6 | u32::try_from(STANDARD.iter().position(|digit| digit == byte)?).ok()?;
+        }
+        word <<= 6 * (4 - chunk.len());
+        bytes.extend_from_slice(&word.to_be_bytes()[1..chunk.len()]);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_there_and_back() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.json"), "{\"psFormat\":\"x\",\"HttpHeaders\":{\"A\":\"b\"}}").unwrap();
+        let mut config = Config::load(dir.path().to_path_buf());
+        let alice = Credentials { username: "alice".into(), password: "pä:ss".into(), ..Credentials::default() };
+        config.store("docker.io", &alice).unwrap();
+        config.store("reg:5000", &alice).unwrap();
+        let mut config = Config::load(dir.path().to_path_buf());
+        assert_eq!(config.credentials("docker.io"), Some(alice.clone()));
+        assert_eq!(config.credentials("reg:5000"), Some(alice));
+        assert_eq!(config.credentials("other"), None);
+        assert_eq!((config.text("psFormat"), config.headers()), ("x", vec![("A".into(), "b".into())]));
+        assert!(config.erase("reg:5000").unwrap() && !config.erase("reg:5000").unwrap());
+        assert_eq!(config.credentials("reg:5000"), None);
+        assert_eq!(auth_header(None, ""), "e30=");
+    }
+
+    #[test]
+    fn base64() {
+        for (plain, text) in [("", ""), ("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("a:b", "YTpi")] {
+            assert_eq!(encode(plain.as_bytes(), false), text);
+            assert_eq!(decode(text).unwrap_or_default(), plain);
+        }
+    }
+}
