@@ -48,13 +48,18 @@ impl Cli {
     /// Reads the configuration and decides which daemon is meant; nothing is connected yet.
     pub fn new(program: &str, global: &Parsed) -> Result<Cli, Failure> {
         let config = Config::load(Config::directory(global.get("config")));
-        let unresolved =
-            |why: String| Failure::new(format!("Failed to initialize: unable to resolve docker endpoint: {why}"));
+        let unresolved = |why: String| {
+            Failure::new(format!(
+                "Failed to initialize: unable to resolve docker endpoint: {why}"
+            ))
+        };
         let endpoint = endpoint(global, &config).map_err(unresolved)?;
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let tls = global.bool("tls") || global.bool("tlsverify") || variable("DOCKER_TLS_VERIFY").is_some();
         if tls && matches!(endpoint, Endpoint::Tcp(_)) {
-            return Err(unresolved(format!("TLS is not supported yet by this client: {endpoint}")));
+            return Err(unresolved(format!(
+                "TLS is not supported yet by this client: {endpoint}"
+            )));
         }
         let pinned = variable("DOCKER_API_VERSION").map(|version| version.trim_start_matches('v').to_string());
         let mut client = Client::new(endpoint, pinned);
@@ -116,7 +121,9 @@ fn endpoint(global: &Parsed, config: &Config) -> Result<Endpoint, String> {
         None => variable("DOCKER_CONTEXT").or_else(|| Some(config.text("currentContext").to_string())),
     };
     if let Some(context) = context.filter(|context| !context.is_empty() && context != "default") {
-        return Err(format!("context \"{context}\": context not found: only the default context is supported by balena"));
+        return Err(format!(
+            "context \"{context}\": context not found: only the default context is supported by balena"
+        ));
     }
     Endpoint::parse(&host.unwrap_or_else(|| DEFAULT_HOST.to_string()))
 }

@@ -39,7 +39,16 @@ impl Command {
         args: Args,
         run: fn(&Cli, &Parsed) -> Result<(), Failure>,
     ) -> Command {
-        Command { paths, usage, about, flags: &[], args, stop_at_args: false, examples: &[], run }
+        Command {
+            paths,
+            usage,
+            about,
+            flags: &[],
+            args,
+            stop_at_args: false,
+            examples: &[],
+            run,
+        }
     }
 
     pub const fn flags(mut self, flags: &'static [&'static [Flag]]) -> Command {
@@ -70,12 +79,18 @@ pub struct Failure {
 impl Failure {
     /// An ordinary failure.
     pub fn new(text: impl Into<String>) -> Failure {
-        Failure { code: 1, text: text.into() }
+        Failure {
+            code: 1,
+            text: text.into(),
+        }
     }
 
     /// Only an exit code: the container's own, or everything has been said.
     pub fn quiet(code: i32) -> Failure {
-        Failure { code, text: String::new() }
+        Failure {
+            code,
+            text: String::new(),
+        }
     }
 }
 
@@ -106,6 +121,10 @@ impl Failures {
 
     /// All of them, one per line, as Docker joins them.
     pub fn finish(self) -> Result<(), Failure> {
-        if self.0.is_empty() { Ok(()) } else { Err(Failure::new(self.0.join("\n"))) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::new(self.0.join("\n")))
+        }
     }
 }

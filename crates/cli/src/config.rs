@@ -31,9 +31,15 @@ impl Config {
         if let Some(dir) = std::env::var_os("DOCKER_CONFIG").filter(|dir| !dir.is_empty()) {
             return PathBuf::from(dir);
         }
-        let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).unwrap_or_else(|| "/root".into());
+        let home = std::env::var_os("HOME")
+            .filter(|home| !home.is_empty())
+            .unwrap_or_else(|| "/root".into());
         let ours = Path::new(&home).join(".balena-engine");
-        if ours.join("config.json").exists() { ours } else { Path::new(&home).join(".docker") }
+        if ours.join("config.json").exists() {
+            ours
+        } else {
+            Path::new(&home).join(".docker")
+        }
     }
 
     /// Reads it; no file is an empty one, a broken file is told and taken as empty.
@@ -75,15 +81,24 @@ impl Config {
         let key = key(host);
         let auths = self.json.get("auths")?.as_object()?;
         let bare = |text: &str| {
-            let text = text.strip_prefix("https://").or(text.strip_prefix("http://")).unwrap_or(text);
+            let text = text
+                .strip_prefix("https://")
+                .or(text.strip_prefix("http://"))
+                .unwrap_or(text);
             text.split('/').next().unwrap_or_default().to_string()
         };
-        let entry = auths
-            .get(&key)
-            .or_else(|| auths.iter().find(|(known, _)| bare(known) == bare(&key)).map(|(_, entry)| entry))?;
+        let entry = auths.get(&key).or_else(|| {
+            auths
+                .iter()
+                .find(|(known, _)| bare(known) == bare(&key))
+                .map(|(_, entry)| entry)
+        })?;
         let text = |name: &str| entry.get(name).and_then(Json::as_str).unwrap_or_default().to_string();
-        let mut found =
-            Credentials { username: text("username"), password: text("password"), identity_token: text("identitytoken") };
+        let mut found = Credentials {
+            username: text("username"),
+            password: text("password"),
+            identity_token: text("identitytoken"),
+        };
         if let Some(decoded) = decode(&text("auth"))
             && let Some((user, password)) = decoded.split_once(':')
         {
@@ -121,10 +136,18 @@ impl Config {
     fn save(&self) -> io::Result<()> {
         use std::io::Write;
         use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)?;
         let path = self.dir.join("config.json");
         let fresh = self.dir.join(format!(".config.json.{}", std::process::id()));
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)?;
         let text = serde_json::to_string_pretty(&self.json)?.replace("  ", "\t");
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
@@ -197,16 +220,27 @@ mod tests {
     #[test]
     fn credentials_there_and_back() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("config.json"), "{\"psFormat\":\"x\",\"HttpHeaders\":{\"A\":\"b\"}}").unwrap();
+        std::fs::write(
+            dir.path().join("config.json"),
+            "{\"psFormat\":\"x\",\"HttpHeaders\":{\"A\":\"b\"}}",
+        )
+        .unwrap();
         let mut config = Config::load(dir.path().to_path_buf());
-        let alice = Credentials { username: "alice".into(), password: "pä:ss".into(), ..Credentials::default() };
+        let alice = Credentials {
+            username: "alice".into(),
+            password: "pä:ss".into(),
+            ..Credentials::default()
+        };
         config.store("docker.io", &alice).unwrap();
         config.store("reg:5000", &alice).unwrap();
         let mut config = Config::load(dir.path().to_path_buf());
         assert_eq!(config.credentials("docker.io"), Some(alice.clone()));
         assert_eq!(config.credentials("reg:5000"), Some(alice));
         assert_eq!(config.credentials("other"), None);
-        assert_eq!((config.text("psFormat"), config.headers()), ("x", vec![("A".into(), "b".into())]));
+        assert_eq!(
+            (config.text("psFormat"), config.headers()),
+            ("x", vec![("A".into(), "b".into())])
+        );
         assert!(config.erase("reg:5000").unwrap() && !config.erase("reg:5000").unwrap());
         assert_eq!(config.credentials("reg:5000"), None);
         assert_eq!(auth_header(None, ""), "e30=");
@@ -214,7 +248,13 @@ mod tests {
 
     #[test]
     fn base64() {
-        for (plain, text) in [("", ""), ("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("a:b", "YTpi")] {
+        for (plain, text) in [
+            ("", ""),
+            ("a", "YQ=="),
+            ("ab", "YWI="),
+            ("abc", "YWJj"),
+            ("a:b", "YTpi"),
+        ] {
             assert_eq!(encode(plain.as_bytes(), false), text);
             assert_eq!(decode(text).unwrap_or_default(), plain);
         }

@@ -16,8 +16,6 @@ pub enum Kind {
     Text(&'static str),
     /// Any number of values, in order. The name is shown in help (`list`, `map`, …).
     List(&'static str),
-    /// Any number of values, each of which may hold several, separated by commas.
-    Commas,
 }
 
 /// One flag of a command.
@@ -38,7 +36,16 @@ pub struct Flag {
 
 impl Flag {
     pub const fn new(long: &'static str, kind: Kind, help: &'static str) -> Flag {
-        Flag { long, short: None, kind, help, default: "", hidden: false, same_as: "", check: None }
+        Flag {
+            long,
+            short: None,
+            kind,
+            help,
+            default: "",
+            hidden: false,
+            same_as: "",
+            check: None,
+        }
     }
 
     pub const fn bool(long: &'static str, help: &'static str) -> Flag {
@@ -121,7 +128,11 @@ impl Parsed {
 
     /// The last value.
     pub fn get(&self, long: &str) -> Option<&str> {
-        self.values.iter().rev().find(|(name, _)| *name == long).map(|(_, value)| value.as_str())
+        self.values
+            .iter()
+            .rev()
+            .find(|(name, _)| *name == long)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The last value, or nothing.
@@ -134,7 +145,8 @@ impl Parsed {
     }
 
     pub fn bool_or(&self, long: &str, default: bool) -> bool {
-        self.get(long).map_or(default, |value| parse_bool(value).unwrap_or(default))
+        self.get(long)
+            .map_or(default, |value| parse_bool(value).unwrap_or(default))
     }
 
     /// A number; what is given was looked at when it was read.
@@ -144,7 +156,11 @@ impl Parsed {
 
     /// All values, in order.
     pub fn list(&self, long: &str) -> Vec<String> {
-        self.values.iter().filter(|(name, _)| *name == long).map(|(_, value)| value.clone()).collect()
+        self.values
+            .iter()
+            .filter(|(name, _)| *name == long)
+            .map(|(_, value)| value.clone())
+            .collect()
     }
 
     /// `key=value` pairs; a later one replaces an earlier one.
@@ -226,7 +242,11 @@ fn parse_short(
     let mut letters = text;
     while let Some(letter) = letters.chars().next() {
         let after = &letters[letter.len_utf8()..];
-        let Some(flag) = flags.iter().flat_map(|set| set.iter()).find(|flag| flag.short == Some(letter)) else {
+        let Some(flag) = flags
+            .iter()
+            .flat_map(|set| set.iter())
+            .find(|flag| flag.short == Some(letter))
+        else {
             return match letter {
                 'h' => Err(FlagError::Help),
                 _ => text_error(format!("unknown shorthand flag: '{letter}' in -{letters}")),
@@ -267,13 +287,18 @@ fn set(flag: &Flag, value: &str, parsed: &mut Parsed) -> Result<(), FlagError> {
         _ => flag.check.map_or(Ok(()), |check| check(value)),
     };
     if let Err(why) = looked {
-        return text_error(format!("invalid argument {} for {} flag: {why}", quote(value), quote(&flag.display())));
+        return text_error(format!(
+            "invalid argument {} for {} flag: {why}",
+            quote(value),
+            quote(&flag.display())
+        ));
     }
-    let name = if flag.same_as.is_empty() { flag.long } else { flag.same_as };
-    match flag.kind {
-        Kind::Commas => parsed.values.extend(value.split(',').map(|part| (name, part.to_string()))),
-        _ => parsed.values.push((name, value.to_string())),
-    }
+    let name = if flag.same_as.is_empty() {
+        flag.long
+    } else {
+        flag.same_as
+    };
+    parsed.values.push((name, value.to_string()));
     Ok(())
 }
 
@@ -323,7 +348,7 @@ mod tests {
         Flag::int("last", "").short('n'),
         Flag::text("network", ""),
         Flag::alias("net", "network", Kind::Text("string")),
-        Flag::new("dns", Kind::Commas, ""),
+        Flag::list("dns", ""),
     ];
 
     fn read(line: &str, interspersed: bool) -> Result<Parsed, String> {
@@ -333,7 +358,11 @@ mod tests {
 
     #[test]
     fn habits() {
-        let p = read("--rm=false -itd -p80:80 -p 81 -p=82 --name=x --net none --dns a,b busybox -x --rm", false).unwrap();
+        let p = read(
+            "--rm=false -itd -p80:80 -p 81 -p=82 --name=x --net none --dns a --dns b busybox -x --rm",
+            false,
+        )
+        .unwrap();
         assert!(!p.bool("rm") && p.bool("interactive") && p.bool("tty") && p.bool("detach"));
         assert_eq!(p.list("publish"), ["80:80", "81", "82"]);
         assert_eq!((p.text("name"), p.text("network")), ("x", "none"));
@@ -359,8 +388,14 @@ mod tests {
             ("-ip", "flag needs an argument: 'p' in -p"),
             ("---x", "bad flag syntax: ---x"),
             ("--=x", "bad flag syntax: --=x"),
-            ("--rm=x", "invalid argument \"x\" for \"--rm\" flag: strconv.ParseBool: parsing \"x\": invalid syntax"),
-            ("-n x", "invalid argument \"x\" for \"-n, --last\" flag: strconv.ParseInt: parsing \"x\": invalid syntax"),
+            (
+                "--rm=x",
+                "invalid argument \"x\" for \"--rm\" flag: strconv.ParseBool: parsing \"x\": invalid syntax",
+            ),
+            (
+                "-n x",
+                "invalid argument \"x\" for \"-n, --last\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
+            ),
             ("--help", "help requested"),
         ] {
             assert_eq!(read(line, true).unwrap_err(), text, "{line}");
@@ -369,7 +404,13 @@ mod tests {
 
     #[test]
     fn numbers() {
-        for (text, number) in [("5", Some(5)), ("-5", Some(-5)), ("0x1f", Some(31)), ("010", Some(8)), ("", None)] {
+        for (text, number) in [
+            ("5", Some(5)),
+            ("-5", Some(-5)),
+            ("0x1f", Some(31)),
+            ("010", Some(8)),
+            ("", None),
+        ] {
             assert_eq!(parse_int(text), number, "{text}");
         }
         assert_eq!(parse_int("+-5"), None);

@@ -18,7 +18,12 @@ pub fn command(program: &str, path: &str, command: &Command) -> String {
         let all: Vec<String> = command.paths.iter().map(|path| format!("{program} {path}")).collect();
         out.push_str(&format!("\nAliases:\n  {}\n", all.join(", ")));
     }
-    let mut flags: Vec<&Flag> = command.flags.iter().flat_map(|set| set.iter()).filter(|flag| !flag.hidden).collect();
+    let mut flags: Vec<&Flag> = command
+        .flags
+        .iter()
+        .flat_map(|set| set.iter())
+        .filter(|flag| !flag.hidden)
+        .collect();
     // Where -h is something else, help is shown as an option of its own.
     const HELP: Flag = Flag::bool("help", "Print usage");
     if flags.iter().any(|flag| flag.short == Some('h')) {
@@ -44,9 +49,10 @@ pub fn wrong_args(program: &str, path: &str, command: &Command, got: usize) -> O
         Args::Exactly(n) if got != n => (format!("requires {n} {}", plural(n)), "Run"),
         Args::AtLeast(n) if got < n => (format!("requires at least {n} {}", plural(n)), "See"),
         Args::AtMost(n) if got > n => (format!("requires at most {n} {}", plural(n)), "Run"),
-        Args::Between(low, high) if got < low || got > high => {
-            (format!("requires at least {low} and at most {high} {}", plural(high)), "Run")
-        }
+        Args::Between(low, high) if got < low || got > high => (
+            format!("requires at least {low} and at most {high} {}", plural(high)),
+            "Run",
+        ),
         _ => return None,
     };
     let usage = usage_line(program, path, command);
@@ -69,7 +75,6 @@ pub fn options(mut flags: Vec<&Flag>) -> String {
                 Kind::Bool => {}
                 Kind::Int => left.push_str(" int"),
                 Kind::Text(name) | Kind::List(name) => left.push_str(&format!(" {name}")),
-                Kind::Commas => left.push_str(" strings"),
             }
             let mut right = flag.help.to_string();
             if !flag.default.is_empty() {

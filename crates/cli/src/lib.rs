@@ -25,7 +25,10 @@ use std::io::Write;
 
 /// Runs a command line; `args[0]` is the name of the program. Gives the exit code.
 pub fn main(args: &[String]) -> i32 {
-    let program = args.first().and_then(|name| name.rsplit('/').next()).filter(|name| !name.is_empty());
+    let program = args
+        .first()
+        .and_then(|name| name.rsplit('/').next())
+        .filter(|name| !name.is_empty());
     match run(program.unwrap_or("balena"), args.get(1..).unwrap_or_default()) {
         Ok(()) => 0,
         Err(failure) => {
@@ -56,7 +59,11 @@ fn run(program: &str, args: &[String]) -> Result<(), Failure> {
     };
     if global.bool("version") {
         let name = if program == "docker" { "Docker" } else { program };
-        return show(&format!("{name} version {}, build {}\n", api::ENGINE_VERSION, cli::COMMIT));
+        return show(&format!(
+            "{name} version {}, build {}\n",
+            api::ENGINE_VERSION,
+            cli::COMMIT
+        ));
     }
     let mut words = global.args.as_slice();
     let help = words.first().is_some_and(|word| word == "help");
@@ -93,7 +100,8 @@ fn run(program: &str, args: &[String]) -> Result<(), Failure> {
                 Err(FlagError::Help) => return show(&help::command(program, path, command)),
                 Err(FlagError::Text(why)) => {
                     let usage = help::usage_line(program, path, command);
-                    let text = format!("{why}\n\nUsage:  {usage}\n\nRun '{program} {path} --help' for more information");
+                    let text =
+                        format!("{why}\n\nUsage:  {usage}\n\nRun '{program} {path} --help' for more information");
                     return Err(Failure { code: 125, text });
                 }
             };
@@ -122,7 +130,9 @@ fn find<'a>(program: &str, words: &'a [String]) -> Result<Line<'a>, Failure> {
             return Ok(Line::Command(command, path, &words[2..]));
         }
         if commands::later(&format!("{first} {second}")) {
-            return Err(Failure::new(format!("balena: '{first} {second}' is not supported yet by balena")));
+            return Err(Failure::new(format!(
+                "balena: '{first} {second}' is not supported yet by balena"
+            )));
         }
         return Err(Failure::new(format!(
             "{program}: unknown command: {program} {first} {second}\n\nUsage:  {program} {first}\n\nRun '{program} {first} --help' for more information"
@@ -132,7 +142,9 @@ fn find<'a>(program: &str, words: &'a [String]) -> Result<Line<'a>, Failure> {
         return Ok(Line::Command(command, path, &words[1..]));
     }
     if commands::later(first) {
-        return Err(Failure::new(format!("balena: '{first}' is not supported yet by balena")));
+        return Err(Failure::new(format!(
+            "balena: '{first}' is not supported yet by balena"
+        )));
     }
     Err(Failure::new(format!(
         "{program}: unknown command: {program} {first}\n\nRun '{program} --help' for more information"

@@ -22,8 +22,8 @@ pub fn show(body: impl Read, out: &mut dyn Write, draw: bool) -> Result<(), Fail
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let message: Message = api::json::from_slice(&line)
-            .map_err(|e| Failure::new(format!("read the daemon's progress: {e}")))?;
+        let message: Message =
+            api::json::from_slice(&line).map_err(|e| Failure::new(format!("read the daemon's progress: {e}")))?;
         if let Some(detail) = &message.error_detail {
             return Err(match detail.code {
                 401 => Failure::new("authentication is required"),
@@ -122,13 +122,23 @@ mod tests {
         let mut out = Vec::new();
         show(PULL.as_bytes(), &mut out, false).unwrap();
         let plain = String::from_utf8(out).unwrap();
-        assert_eq!(plain, "latest: Pulling from library/busybox\naa: Pulling fs layer\naa: Pull complete\nDigest: sha256:1\n");
+        assert_eq!(
+            plain,
+            "latest: Pulling from library/busybox\naa: Pulling fs layer\naa: Pull complete\nDigest: sha256:1\n"
+        );
         let mut out = Vec::new();
         show(PULL.as_bytes(), &mut out, true).unwrap();
         let drawn = String::from_utf8(out).unwrap();
-        assert!(drawn.contains("\n\x1b[1A\x1b[2K\raa: Pulling fs layer \r\x1b[1B"), "{drawn:?}");
+        assert!(
+            drawn.contains("\n\x1b[1A\x1b[2K\raa: Pulling fs layer \r\x1b[1B"),
+            "{drawn:?}"
+        );
         assert!(drawn.contains("512B/1.024kB\r\x1b[1B"));
-        let failed = show(&b"{\"errorDetail\":{\"message\":\"no\"},\"error\":\"no\"}\n"[..], &mut Vec::new(), false);
+        let failed = show(
+            &b"{\"errorDetail\":{\"message\":\"no\"},\"error\":\"no\"}\n"[..],
+            &mut Vec::new(),
+            false,
+        );
         assert_eq!(failed.unwrap_err().text, "no");
     }
 }

@@ -48,7 +48,11 @@ struct Titles<'a>(BTreeMap<&'a str, &'a str>);
 
 impl Titles<'_> {
     fn value(&self) -> Value {
-        let map = self.0.iter().map(|(name, title)| (name.to_string(), Value::str(title))).collect();
+        let map = self
+            .0
+            .iter()
+            .map(|(name, title)| (name.to_string(), Value::str(title)))
+            .collect();
         Value::Object(Rc::new(Header(map)))
     }
 }
@@ -63,7 +67,10 @@ impl Object for Header {
     fn field(&self, name: &str, args: &[Value]) -> Option<Result<Value, String>> {
         if let ("Label", [Value::Str(label)]) = (name, args) {
             let last = label.rsplit('.').next().unwrap_or_default();
-            let words: String = last.chars().map(|c| if matches!(c, '-' | '_') { ' ' } else { c }).collect();
+            let words: String = last
+                .chars()
+                .map(|c| if matches!(c, '-' | '_') { ' ' } else { c })
+                .collect();
             return Some(Ok(Value::str(words)));
         }
         Some(Ok(self.0.get(name).cloned().unwrap_or(Value::Nil)))
@@ -92,14 +99,20 @@ pub fn render(format: &str, titles: &[(&str, &str)], rows: &[Rc<Row>]) -> Result
     let template = Template::parse(&body).map_err(bad)?;
     let mut out = String::new();
     for row in rows {
-        out.push_str(&template.execute(&Value::Object(row.clone())).map_err(|(_, why)| bad(why))?);
+        out.push_str(
+            &template
+                .execute(&Value::Object(row.clone()))
+                .map_err(|(_, why)| bad(why))?,
+        );
         out.push('\n');
     }
     if !is_table {
         return Ok(out);
     }
     let titles = Titles(titles.iter().copied().collect());
-    let head = template.execute_header(&titles.value()).unwrap_or_else(|(written, _)| written);
+    let head = template
+        .execute_header(&titles.value())
+        .unwrap_or_else(|(written, _)| written);
     Ok(table::align(&format!("{head}\n{out}"), 10, 3))
 }
 
@@ -128,7 +141,12 @@ impl Inspector {
                 text: format!("template parsing error: {why}"),
             })?),
         };
-        Ok(Inspector { template, kind: Type::parse(kind), out: String::new(), count: 0 })
+        Ok(Inspector {
+            template,
+            kind: Type::parse(kind),
+            out: String::new(),
+            count: 0,
+        })
     }
 
     /// Adds an object as the daemon sent it. Like docker, a template is tried on the typed object first, and if
@@ -241,7 +259,10 @@ mod tests {
         };
         let titles = [("ID", "CONTAINER ID"), ("Names", "NAMES")];
         let show = |format: &str| render(format, &titles, &[row("1")]).map_err(|f| f.text);
-        assert_eq!(show("table {{.ID}}\\t{{.Names}}").unwrap(), "CONTAINER ID   NAMES\n1              n\n");
+        assert_eq!(
+            show("table {{.ID}}\\t{{.Names}}").unwrap(),
+            "CONTAINER ID   NAMES\n1              n\n"
+        );
         assert_eq!(show("json").unwrap(), "{\"ID\":\"1\",\"Names\":\"n\"}\n");
         assert_eq!(show("table {{.Label \"a.b-c\"}}").unwrap(), "b c\nv\n");
         assert_eq!(

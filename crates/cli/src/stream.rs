@@ -43,7 +43,11 @@ const CTRL_P_Q: [u8; 2] = [16, 17];
 /// Reads `ctrl-p,ctrl-q`; empty is the configured or the usual sequence.
 pub fn detach_keys(cli: &Cli, text: &str) -> Result<Vec<u8>, Failure> {
     let config = cli.config.borrow();
-    let text = if text.is_empty() { config.text("detachKeys") } else { text };
+    let text = if text.is_empty() {
+        config.text("detachKeys")
+    } else {
+        text
+    };
     if text.is_empty() {
         return Ok(CTRL_P_Q.to_vec());
     }
@@ -55,7 +59,9 @@ pub fn detach_keys(cli: &Cli, text: &str) -> Result<Vec<u8>, Failure> {
                 (Some(b"@"), _) => Ok(0),
                 (Some([sign @ (b'[' | b'\\' | b']' | b'^' | b'_')]), _) => Ok(sign - b'@'),
                 (None, [one]) => Ok(*one),
-                _ => Err(Failure::new(format!("invalid detach keys ({text}): Unknown character: '{key}'"))),
+                _ => Err(Failure::new(format!(
+                    "invalid detach keys ({text}): Unknown character: '{key}'"
+                ))),
             }
         })
         .collect()
@@ -67,7 +73,11 @@ pub fn join(connection: Hijacked, streams: Streams, events: &Sender<Event>) {
     let framed = framed.unwrap_or(!streams.tty);
     if streams.stdin {
         let events = events.clone();
-        let keys = if streams.tty && terminal::is_input() { streams.keys.clone() } else { Vec::new() };
+        let keys = if streams.tty && terminal::is_input() {
+            streams.keys.clone()
+        } else {
+            Vec::new()
+        };
         std::thread::spawn(move || send_input(stream, &keys, &events));
     }
     let events = events.clone();
@@ -75,7 +85,11 @@ pub fn join(connection: Hijacked, streams: Streams, events: &Sender<Event>) {
     std::thread::spawn(move || {
         let out = |wanted: bool, to: Box<dyn Write>| if wanted { to } else { Box::new(io::sink()) };
         let result = if framed {
-            stdcopy::demux(input, out(want_out, Box::new(io::stdout())), out(want_err, Box::new(io::stderr())))
+            stdcopy::demux(
+                input,
+                out(want_out, Box::new(io::stdout())),
+                out(want_err, Box::new(io::stderr())),
+            )
         } else {
             copy(input, io::stdout())
         };

@@ -17,7 +17,11 @@ pub fn align(text: &str, least: usize, padding: usize) -> String {
             }
             let length = lines[start..].iter().take_while(|line| ended(line)).count();
             let block = start..start + length;
-            let widest = block.clone().map(|i| lines[i][column].chars().count() + padding).max().unwrap_or(0);
+            let widest = block
+                .clone()
+                .map(|i| lines[i][column].chars().count() + padding)
+                .max()
+                .unwrap_or(0);
             block.for_each(|i| widths[i][column] = widest.max(least));
             start += length;
         }
@@ -40,7 +44,10 @@ pub fn align(text: &str, least: usize, padding: usize) -> String {
 mod tests {
     #[test]
     fn blocks() {
-        assert_eq!(super::align("A\tB\nlonger than ten\tx\n", 10, 3), "A                 B\nlonger than ten   x\n");
+        assert_eq!(
+            super::align("A\tB\nlonger than ten\tx\n", 10, 3),
+            "A                 B\nlonger than ten   x\n"
+        );
         assert_eq!(super::align("a\tb\n\nccc\td", 1, 1), "a b\n\nccc d");
     }
 }

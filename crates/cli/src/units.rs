@@ -49,7 +49,11 @@ pub fn parse_size(text: &str) -> Result<i64, String> {
     if size < 0.0 {
         return Err(format!("invalid size: '{text}'"));
     }
-    let suffix = if suffix.len() > 3 { suffix.to_string() } else { suffix.to_lowercase() };
+    let suffix = if suffix.len() > 3 {
+        suffix.to_string()
+    } else {
+        suffix.to_lowercase()
+    };
     let bad = || format!("invalid suffix: '{suffix}'");
     let mut letters = suffix.chars();
     let power = match letters.next() {
@@ -84,10 +88,14 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
     }
     let mut total = 0.0;
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .unwrap_or(rest.len());
         let value: f64 = rest[..end].parse().map_err(|_| invalid())?;
         rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         let unit = match &rest[..end] {
             "" => return Err(format!("time: missing unit in duration {}", quote(text))),
             "ns" => 1.0,
@@ -96,7 +104,13 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
             "s" => 1e9,
             "m" => 60e9,
             "h" => 3600e9,
-            other => return Err(format!("time: unknown unit {} in duration {}", quote(other), quote(text))),
+            other => {
+                return Err(format!(
+                    "time: unknown unit {} in duration {}",
+                    quote(other),
+                    quote(text)
+                ));
+            }
         };
         total += value * unit;
         rest = &rest[end..];
@@ -116,11 +130,20 @@ pub fn parse_moment(text: &str) -> Result<String, String> {
     if let Ok(nanos) = parse_duration(text) {
         let then = Time::now().as_nanos().saturating_sub(nanos);
         let (seconds, nanos) = (then.div_euclid(1_000_000_000), then.rem_euclid(1_000_000_000));
-        return Ok(show(Time { seconds, nanos: u32::try_from(nanos).unwrap_or(0) }));
+        return Ok(show(Time {
+            seconds,
+            nanos: u32::try_from(nanos).unwrap_or(0),
+        }));
     }
     // Dates without a zone are taken as UTC; a device's zone is that or nobody's business.
     let bare = text.trim_end_matches('Z');
-    let tries = [text.to_string(), format!("{bare}Z"), format!("{bare}:00Z"), format!("{bare}:00:00Z"), format!("{bare}T00:00:00Z")];
+    let tries = [
+        text.to_string(),
+        format!("{bare}Z"),
+        format!("{bare}:00Z"),
+        format!("{bare}:00:00Z"),
+        format!("{bare}T00:00:00Z"),
+    ];
     if let Some(time) = tries.iter().find_map(|text| Time::parse(text)) {
         return Ok(show(time));
     }
@@ -200,7 +223,10 @@ mod tests {
             assert_eq!(parse_moment(text).as_deref(), Ok(want), "{text}");
         }
         assert!(parse_moment("42m").unwrap().contains('.'));
-        assert_eq!(parse_moment("x").unwrap_err(), "failed to parse value as time or duration: \"x\"");
+        assert_eq!(
+            parse_moment("x").unwrap_err(),
+            "failed to parse value as time or duration: \"x\""
+        );
         assert_eq!(parse_duration("1h30m"), Ok(5_400_000_000_000));
         assert_eq!(parse_duration("5").unwrap_err(), "time: missing unit in duration \"5\"");
     }

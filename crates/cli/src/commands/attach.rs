@@ -37,7 +37,9 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         return Err(Failure::new("cannot attach to a paused container, unpause it first"));
     }
     if container.state.restarting {
-        return Err(Failure::new("cannot attach to a restarting container, wait until it is running"));
+        return Err(Failure::new(
+            "cannot attach to a restarting container, wait until it is running",
+        ));
     }
     let tty = container.config.tty;
     let stdin = !parsed.bool("no-stdin") && container.config.open_stdin;
@@ -47,8 +49,16 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         stream::proxy_signals(&cli.client, &container.id)?;
     }
     stream::wait_for(&cli.client, &container.id, "", &events)?;
-    let wanted = Streams { stdin, stdout: true, stderr: true, tty, keys: stream::detach_keys(cli, parsed.text("detach-keys"))? };
-    let connection = cli.client.hijack(request(&container.id, &wanted, parsed.text("detach-keys")))?;
+    let wanted = Streams {
+        stdin,
+        stdout: true,
+        stderr: true,
+        tty,
+        keys: stream::detach_keys(cli, parsed.text("detach-keys"))?,
+    };
+    let connection = cli
+        .client
+        .hijack(request(&container.id, &wanted, parsed.text("detach-keys")))?;
     let raw = if tty && stdin { Raw::enter()? } else { None };
     if raw.is_some() {
         stream::report_kills(&events)?;
@@ -112,6 +122,9 @@ pub fn finish(
     match ended {
         None | Some(Ok(0)) => Ok(()),
         Some(Ok(code)) => Err(Failure::quiet(i32::try_from(code).unwrap_or(255))),
-        Some(Err(why)) => Err(Failure { code: 125, text: format!("Error waiting for container: {why}") }),
+        Some(Err(why)) => Err(Failure {
+            code: 125,
+            text: format!("Error waiting for container: {why}"),
+        }),
     }
 }

@@ -22,9 +22,14 @@ pub fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
     };
     let maximum_retry_count = match count {
         "" => 0,
-        count => count.parse().map_err(|_| invalid("maximum retry count must be an integer"))?,
+        count => count
+            .parse()
+            .map_err(|_| invalid("maximum retry count must be an integer"))?,
     };
-    Ok(RestartPolicy { name: name.to_string(), maximum_retry_count })
+    Ok(RestartPolicy {
+        name: name.to_string(),
+        maximum_retry_count,
+    })
 }
 
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
@@ -37,12 +42,21 @@ fn some_map(map: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
 
 fn size(parsed: &Parsed, flag: &str) -> i64 {
     // Looked at when it was read.
-    parsed.get(flag).map_or(0, |text| if text == "-1" { -1 } else { parse_size(text).unwrap_or(0) })
+    parsed.get(flag).map_or(0, |text| {
+        if text == "-1" {
+            -1
+        } else {
+            parse_size(text).unwrap_or(0)
+        }
+    })
 }
 
 /// Makes the request. The errors stand behind `docker: `.
 pub fn request(parsed: &Parsed, detach: bool) -> Result<CreateRequest, String> {
-    let mut request = CreateRequest { config: config(parsed, detach)?, ..CreateRequest::default() };
+    let mut request = CreateRequest {
+        config: config(parsed, detach)?,
+        ..CreateRequest::default()
+    };
     host(parsed, &mut request)?;
     resources(parsed, &mut request)?;
     networks(parsed, &mut request)?;
@@ -118,14 +132,23 @@ fn config(parsed: &Parsed, detach: bool) -> Result<ContainerConfig, String> {
 }
 
 fn healthcheck(parsed: &Parsed) -> Result<Option<Healthcheck>, String> {
-    const OPTIONS: [&str; 6] =
-        ["health-cmd", "health-interval", "health-timeout", "health-start-period", "health-start-interval", "health-retries"];
+    const OPTIONS: [&str; 6] = [
+        "health-cmd",
+        "health-interval",
+        "health-timeout",
+        "health-start-period",
+        "health-start-interval",
+        "health-retries",
+    ];
     let any = OPTIONS.iter().any(|name| parsed.given(name));
     if parsed.bool("no-healthcheck") {
         if any {
             return Err("--no-healthcheck conflicts with --health-* options".into());
         }
-        return Ok(Some(Healthcheck { test: Some(vec!["NONE".into()]), ..Healthcheck::default() }));
+        return Ok(Some(Healthcheck {
+            test: Some(vec!["NONE".into()]),
+            ..Healthcheck::default()
+        }));
     }
     if !any {
         return Ok(None);
@@ -161,7 +184,13 @@ fn host(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String> {
         }
     }
     host.binds = some(binds);
-    host.mounts = some(parsed.list("mount").iter().map(|text| mounts::parse(text)).collect::<Result<_, _>>()?);
+    host.mounts = some(
+        parsed
+            .list("mount")
+            .iter()
+            .map(|text| mounts::parse(text))
+            .collect::<Result<_, _>>()?,
+    );
     let tmpfs = parsed.list("tmpfs");
     let pair = |text: &String| match text.split_once(':') {
         Some((path, options)) => (path.to_string(), options.to_string()),
@@ -172,7 +201,10 @@ fn host(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String> {
     host.volume_driver = parsed.text("volume-driver").into();
     host.container_id_file = parsed.text("cidfile").into();
     host.container_id_env = parsed.text("cidenv").into();
-    host.log_config = LogConfig { kind: parsed.text("log-driver").into(), config: parsed.map("log-opt") };
+    host.log_config = LogConfig {
+        kind: parsed.text("log-driver").into(),
+        config: parsed.map("log-opt"),
+    };
     if host.log_config.kind == "none" && !host.log_config.config.is_empty() {
         return Err("invalid logging opts for driver none".into());
     }
@@ -192,9 +224,17 @@ fn host(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String> {
     host.dns = Some(parsed.list("dns"));
     host.dns_options = Some(parsed.list("dns-option"));
     host.dns_search = Some(parsed.list("dns-search"));
-    let name = |text: &String| split_host(text).map_or_else(|| text.clone(), |(host, ip)| {
-        format!("{host}:{}", ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip))
-    });
+    let name = |text: &String| {
+        split_host(text).map_or_else(
+            || text.clone(),
+            |(host, ip)| {
+                format!(
+                    "{host}:{}",
+                    ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip)
+                )
+            },
+        )
+    };
     host.extra_hosts = some(parsed.list("add-host").iter().map(name).collect());
     host.links = some(parsed.list("link"));
     host.ipc_mode = parsed.text("ipc").into();
@@ -228,7 +268,11 @@ fn mode(parsed: &Parsed, flag: &str, name: &str) -> Result<String, String> {
         "private" => flag == "pid",
         text => flag == "pid" && text.strip_prefix("container:").is_some_and(|name| !name.is_empty()),
     };
-    if good { Ok(text.to_string()) } else { Err(format!("--{flag}: invalid {name} mode")) }
+    if good {
+        Ok(text.to_string())
+    } else {
+        Err(format!("--{flag}: invalid {name} mode"))
+    }
 }
 
 /// Inlines seccomp profiles, which the daemon cannot read where we run.
@@ -242,8 +286,12 @@ fn security(options: Vec<String>) -> Result<Vec<String>, String> {
         if name != "seccomp" || matches!(value, "unconfined" | "builtin") {
             return Ok(option);
         }
-        let bytes = std::fs::read(value)
-            .map_err(|e| format!("opening seccomp profile ({value}) failed: open {value}: {}", container_flags::errno_text(&e)))?;
+        let bytes = std::fs::read(value).map_err(|e| {
+            format!(
+                "opening seccomp profile ({value}) failed: open {value}: {}",
+                container_flags::errno_text(&e)
+            )
+        })?;
         let json: serde_json::Value = serde_json::from_slice(&bytes)
             .map_err(|e| format!("compacting json for seccomp profile ({value}) failed: {e}"))?;
         Ok(format!("seccomp={json}"))
@@ -269,7 +317,9 @@ fn resources(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String>
     host.kernel_memory = size(parsed, "kernel-memory");
     let swappiness = parsed.int("memory-swappiness").unwrap_or(-1);
     if swappiness != -1 && !(0..=100).contains(&swappiness) {
-        return Err(format!("invalid value: {swappiness}. Valid memory swappiness range is 0-100"));
+        return Err(format!(
+            "invalid value: {swappiness}. Valid memory swappiness range is 0-100"
+        ));
     }
     host.memory_swappiness = Some(swappiness);
     host.oom_kill_disable = Some(parsed.bool("oom-kill-disable"));
@@ -287,12 +337,18 @@ fn resources(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String>
     host.blkio_weight = parsed.text("blkio-weight").parse().unwrap_or(0);
     let weights = parsed.list("blkio-weight-device");
     host.blkio_weight_device = Some(
-        weights.iter().map(|text| weight(text).map(|(path, weight)| WeightDevice { path, weight })).collect::<Result<_, _>>()?,
+        weights
+            .iter()
+            .map(|text| weight(text).map(|(path, weight)| WeightDevice { path, weight }))
+            .collect::<Result<_, _>>()?,
     );
     type Read = fn(&str) -> Result<(String, u64), String>;
     let throttle = |flag: &str, read: Read| -> Result<Option<Vec<ThrottleDevice>>, String> {
         let list = parsed.list(flag);
-        list.iter().map(|text| read(text).map(|(path, rate)| ThrottleDevice { path, rate })).collect::<Result<_, _>>().map(Some)
+        list.iter()
+            .map(|text| read(text).map(|(path, rate)| ThrottleDevice { path, rate }))
+            .collect::<Result<_, _>>()
+            .map(Some)
     };
     host.blkio_device_read_bps = throttle("device-read-bps", bps)?;
     host.blkio_device_write_bps = throttle("device-write-bps", bps)?;
@@ -300,7 +356,13 @@ fn resources(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String>
     host.blkio_device_write_iops = throttle("device-write-iops", iops)?;
     let limit = |text: &String| ulimit(text).map(|(name, soft, hard)| Ulimit { name, hard, soft });
     host.ulimits = Some(parsed.list("ulimit").iter().map(limit).collect::<Result<_, _>>()?);
-    host.devices = Some(parsed.list("device").iter().map(|text| device(text)).collect::<Result<_, _>>()?);
+    host.devices = Some(
+        parsed
+            .list("device")
+            .iter()
+            .map(|text| device(text))
+            .collect::<Result<_, _>>()?,
+    );
     host.device_cgroup_rules = some(parsed.list("device-cgroup-rule"));
     host.device_requests = some(parsed.list("gpus").iter().map(|text| gpus(text)).collect());
     Ok(())
@@ -319,7 +381,11 @@ fn device(text: &str) -> Result<DeviceMapping, String> {
     };
     Ok(DeviceMapping {
         path_on_host: source.into(),
-        path_in_container: if target.is_empty() { source.into() } else { target.into() },
+        path_in_container: if target.is_empty() {
+            source.into()
+        } else {
+            target.into()
+        },
         cgroup_permissions: mode.into(),
     })
 }
@@ -350,7 +416,11 @@ fn networks(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String> 
     let (ip, ip6, local) = (parsed.text("ip"), parsed.text("ip6"), parsed.list("link-local-ip"));
     if !ip.is_empty() || !ip6.is_empty() || !local.is_empty() {
         let ipam = endpoint.get_or_insert_default().ipam_config.get_or_insert_default();
-        *ipam = EndpointIpam { ipv4_address: ip.into(), ipv6_address: ip6.into(), link_local_ips: some(local) };
+        *ipam = EndpointIpam {
+            ipv4_address: ip.into(),
+            ipv6_address: ip6.into(),
+            link_local_ips: some(local),
+        };
     }
     let mac = parsed.text("mac-address");
     if !mac.is_empty() && !matches!(name.as_str(), "host" | "none") && !name.starts_with("container:") {
@@ -364,7 +434,10 @@ fn networks(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String> 
     for text in extra {
         let (name, endpoint) = network(text)?;
         if endpoints.contains_key(&name) {
-            return Err(format!("network {} is specified multiple times", crate::quote::quote(&name)));
+            return Err(format!(
+                "network {} is specified multiple times",
+                crate::quote::quote(&name)
+            ));
         }
         endpoints.insert(name, Some(endpoint.unwrap_or_default()));
     }
@@ -390,10 +463,17 @@ fn network(text: &str) -> Result<(String, Option<EndpointSettings>), String> {
             "ip" => endpoint.ipam_config.get_or_insert_default().ipv4_address = value.into(),
             "ip6" => endpoint.ipam_config.get_or_insert_default().ipv6_address = value.into(),
             "mac-address" => endpoint.mac_address = value.into(),
-            "gw-priority" => endpoint.gw_priority = value.parse().map_err(|_| format!("invalid gw-priority ({value})"))?,
+            "gw-priority" => {
+                endpoint.gw_priority = value.parse().map_err(|_| format!("invalid gw-priority ({value})"))?
+            }
             "driver-opt" => {
-                let (key, value) = value.split_once('=').ok_or("invalid key value pair format in driver options")?;
-                endpoint.driver_opts.get_or_insert_default().insert(key.into(), value.into());
+                let (key, value) = value
+                    .split_once('=')
+                    .ok_or("invalid key value pair format in driver options")?;
+                endpoint
+                    .driver_opts
+                    .get_or_insert_default()
+                    .insert(key.into(), value.into());
             }
             _ => return Err(format!("invalid field key {key}")),
         }
@@ -416,8 +496,17 @@ mod tests {
     fn requests() {
         let r = read("--restart on-failure:3 -m 64m --cpus 1.5 --memory-swap -1 --ulimit nofile=1:2 -v /a:/b -v /c --device /dev/null:r -p 8080:80 busybox sh -c x").unwrap();
         let host = &r.host_config;
-        assert_eq!((host.restart_policy.name.as_str(), host.restart_policy.maximum_retry_count), ("on-failure", 3));
-        assert_eq!((host.memory, host.memory_swap, host.nano_cpus), (64 << 20, -1, 1_500_000_000));
+        assert_eq!(
+            (
+                host.restart_policy.name.as_str(),
+                host.restart_policy.maximum_retry_count
+            ),
+            ("on-failure", 3)
+        );
+        assert_eq!(
+            (host.memory, host.memory_swap, host.nano_cpus),
+            (64 << 20, -1, 1_500_000_000)
+        );
         assert_eq!(host.binds.as_deref(), Some(&["/a:/b".to_string()][..]));
         assert_eq!(host.devices.as_ref().unwrap()[0].cgroup_permissions, "r");
         assert!(r.config.volumes.unwrap().contains_key("/c") && r.config.exposed_ports.unwrap().contains_key("80/tcp"));
@@ -432,12 +521,27 @@ mod tests {
         assert_eq!(endpoint.aliases.as_deref(), Some(&["a".to_string()][..]));
         assert_eq!(endpoint.ipam_config.as_ref().unwrap().ipv4_address, "1.2.3.4");
         for (line, why) in [
-            ("--rm --restart always x", "conflicting options: cannot specify both --restart and --rm"),
-            ("--no-healthcheck --health-cmd y x", "--no-healthcheck conflicts with --health-* options"),
-            ("--restart on-failure:x x", "invalid restart policy format: maximum retry count must be an integer"),
+            (
+                "--rm --restart always x",
+                "conflicting options: cannot specify both --restart and --rm",
+            ),
+            (
+                "--no-healthcheck --health-cmd y x",
+                "--no-healthcheck conflicts with --health-* options",
+            ),
+            (
+                "--restart on-failure:x x",
+                "invalid restart policy format: maximum retry count must be an integer",
+            ),
             ("--pid foo x", "--pid: invalid PID mode"),
-            ("--network-alias a x", "network-scoped aliases are only supported for user-defined networks"),
-            ("--memory-swappiness 101 x", "invalid value: 101. Valid memory swappiness range is 0-100"),
+            (
+                "--network-alias a x",
+                "network-scoped aliases are only supported for user-defined networks",
+            ),
+            (
+                "--memory-swappiness 101 x",
+                "invalid value: 101. Valid memory swappiness range is 0-100",
+            ),
         ] {
             assert_eq!(read(line).unwrap_err(), why);
         }

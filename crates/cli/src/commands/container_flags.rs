@@ -9,23 +9,40 @@ const fn bytes(long: &'static str, help: &'static str) -> Flag {
 }
 
 const fn duration(long: &'static str, help: &'static str) -> Flag {
-    Flag::new(long, Kind::Text("duration"), help).default("0s").check(check_duration)
+    Flag::new(long, Kind::Text("duration"), help)
+        .default("0s")
+        .check(check_duration)
 }
 
 /// All flags that `run` and `create` share, in docker's words.
 pub const FLAGS: &[Flag] = &[
     Flag::list("add-host", "Add a custom host-to-IP mapping (host:ip)").check(check_host),
-    Flag::new("annotation", Kind::List("map"), "Add an annotation to the container (passed through to the OCI runtime)")
-        .default("map[]"),
-    Flag::list("attach", "Attach to STDIN, STDOUT or STDERR").short('a').check(check_attach),
-    Flag::new("blkio-weight", Kind::Text("uint16"), "Block IO (relative weight), between 10 and 1000, or 0 to disable")
-        .default("0")
-        .check(check_uint16),
-    Flag::list("blkio-weight-device", "Block IO weight (relative device weight)").default("[]").check(check_weight),
+    Flag::new(
+        "annotation",
+        Kind::List("map"),
+        "Add an annotation to the container (passed through to the OCI runtime)",
+    )
+    .default("map[]"),
+    Flag::list("attach", "Attach to STDIN, STDOUT or STDERR")
+        .short('a')
+        .check(check_attach),
+    Flag::new(
+        "blkio-weight",
+        Kind::Text("uint16"),
+        "Block IO (relative weight), between 10 and 1000, or 0 to disable",
+    )
+    .default("0")
+    .check(check_uint16),
+    Flag::list("blkio-weight-device", "Block IO weight (relative device weight)")
+        .default("[]")
+        .check(check_weight),
     Flag::list("cap-add", "Add Linux capabilities"),
     Flag::list("cap-drop", "Drop Linux capabilities"),
     Flag::text("cgroup-parent", "Optional parent cgroup for the container"),
-    Flag::text("cgroupns", "Cgroup namespace to use (host|private)\n'host':    Run the container in the Docker host's cgroup namespace\n'private': Run the container in its own private cgroup namespace\n'':        Use the cgroup namespace as configured by the\n           default-cgroupns-mode option on the daemon (default)"),
+    Flag::text(
+        "cgroupns",
+        "Cgroup namespace to use (host|private)\n'host':    Run the container in the Docker host's cgroup namespace\n'private': Run the container in its own private cgroup namespace\n'':        Use the cgroup namespace as configured by the\n           default-cgroupns-mode option on the daemon (default)",
+    ),
     Flag::text("cidenv", "Name of an environment variable that gets the container's ID"),
     Flag::text("cidfile", "Write the container ID to the file"),
     Flag::int("cpu-period", "Limit CPU CFS (Completely Fair Scheduler) period"),
@@ -38,10 +55,18 @@ pub const FLAGS: &[Flag] = &[
     Flag::text("cpuset-mems", "MEMs in which to allow execution (0-3, 0,1)"),
     Flag::list("device", "Add a host device to the container"),
     Flag::list("device-cgroup-rule", "Add a rule to the cgroup allowed devices list").check(check_device_rule),
-    Flag::list("device-read-bps", "Limit read rate (bytes per second) from a device").default("[]").check(check_bps),
-    Flag::list("device-read-iops", "Limit read rate (IO per second) from a device").default("[]").check(check_iops),
-    Flag::list("device-write-bps", "Limit write rate (bytes per second) to a device").default("[]").check(check_bps),
-    Flag::list("device-write-iops", "Limit write rate (IO per second) to a device").default("[]").check(check_iops),
+    Flag::list("device-read-bps", "Limit read rate (bytes per second) from a device")
+        .default("[]")
+        .check(check_bps),
+    Flag::list("device-read-iops", "Limit read rate (IO per second) from a device")
+        .default("[]")
+        .check(check_iops),
+    Flag::list("device-write-bps", "Limit write rate (bytes per second) to a device")
+        .default("[]")
+        .check(check_bps),
+    Flag::list("device-write-iops", "Limit write rate (IO per second) to a device")
+        .default("[]")
+        .check(check_iops),
     Flag::alias("disable-content-trust", "disable-content-trust", Kind::Bool),
     Flag::list("dns", "Set custom DNS servers").check(check_ip),
     Flag::alias("dns-opt", "dns-option", Kind::List("list")),
@@ -49,26 +74,43 @@ pub const FLAGS: &[Flag] = &[
     Flag::list("dns-search", "Set custom DNS search domains"),
     Flag::text("domainname", "Container NIS domain name"),
     Flag::text("entrypoint", "Overwrite the default ENTRYPOINT of the image"),
-    Flag::list("env", "Set environment variables").short('e').check(check_env),
+    Flag::list("env", "Set environment variables")
+        .short('e')
+        .check(check_env),
     Flag::list("env-file", "Read in a file of environment variables"),
     Flag::list("expose", "Expose a port or a range of ports"),
-    Flag::new("gpus", Kind::List("gpu-request"), "GPU devices to add to the container ('all' to pass all GPUs)"),
+    Flag::new(
+        "gpus",
+        Kind::List("gpu-request"),
+        "GPU devices to add to the container ('all' to pass all GPUs)",
+    ),
     Flag::list("group-add", "Add additional groups to join"),
     Flag::text("health-cmd", "Command to run to check health"),
     duration("health-interval", "Time between running the check (ms|s|m|h)"),
     Flag::int("health-retries", "Consecutive failures needed to report unhealthy"),
-    duration("health-start-interval", "Time between running the check during the start period (ms|s|m|h)"),
-    duration("health-start-period", "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)"),
+    duration(
+        "health-start-interval",
+        "Time between running the check during the start period (ms|s|m|h)",
+    ),
+    duration(
+        "health-start-period",
+        "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h)",
+    ),
     duration("health-timeout", "Maximum time to allow one check to run (ms|s|m|h)"),
     Flag::text("hostname", "Container host name").short('h'),
-    Flag::bool("init", "Run an init inside the container that forwards signals and reaps processes"),
+    Flag::bool(
+        "init",
+        "Run an init inside the container that forwards signals and reaps processes",
+    ),
     Flag::bool("interactive", "Keep STDIN open even if not attached").short('i'),
     Flag::text("ip", "IPv4 address (e.g., 172.30.100.104)"),
     Flag::text("ip6", "IPv6 address (e.g., 2001:db8::33)"),
     Flag::text("ipc", "IPC mode to use"),
     Flag::text("isolation", "Container isolation technology"),
     bytes("kernel-memory", "Kernel memory limit"),
-    Flag::list("label", "Set meta data on a container").short('l').check(check_label),
+    Flag::list("label", "Set meta data on a container")
+        .short('l')
+        .check(check_label),
     Flag::list("label-file", "Read in a line delimited file of labels"),
     Flag::list("link", "Add link to another container"),
     Flag::list("link-local-ip", "Container IPv4/IPv6 link-local addresses"),
@@ -77,10 +119,19 @@ pub const FLAGS: &[Flag] = &[
     Flag::text("mac-address", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
     bytes("memory", "Memory limit").short('m'),
     bytes("memory-reservation", "Memory soft limit"),
-    Flag::new("memory-swap", Kind::Text("bytes"), "Swap limit equal to memory plus swap: '-1' to enable unlimited swap")
-        .check(check_swap),
+    Flag::new(
+        "memory-swap",
+        Kind::Text("bytes"),
+        "Swap limit equal to memory plus swap: '-1' to enable unlimited swap",
+    )
+    .check(check_swap),
     Flag::int("memory-swappiness", "Tune container memory swappiness (0 to 100)").default("-1"),
-    Flag::new("mount", Kind::List("mount"), "Attach a filesystem mount to the container").check(check_mount),
+    Flag::new(
+        "mount",
+        Kind::List("mount"),
+        "Attach a filesystem mount to the container",
+    )
+    .check(check_mount),
     Flag::text("name", "Assign a name to the container"),
     Flag::alias("net", "network", Kind::List("network")),
     Flag::alias("net-alias", "network-alias", Kind::List("list")),
@@ -99,7 +150,10 @@ pub const FLAGS: &[Flag] = &[
     Flag::bool("quiet", "Suppress the pull output").short('q'),
     Flag::bool("read-only", "Mount the container's root filesystem as read only"),
     Flag::text("restart", "Restart policy to apply when a container exits").default("\"no\""),
-    Flag::bool("rm", "Automatically remove the container and its associated anonymous volumes when it exits"),
+    Flag::bool(
+        "rm",
+        "Automatically remove the container and its associated anonymous volumes when it exits",
+    ),
     Flag::text("runtime", "Runtime to use for this container"),
     Flag::list("security-opt", "Security Options"),
     bytes("shm-size", "Size of /dev/shm"),
@@ -109,7 +163,9 @@ pub const FLAGS: &[Flag] = &[
     Flag::new("sysctl", Kind::List("map"), "Sysctl options").default("map[]"),
     Flag::list("tmpfs", "Mount a tmpfs directory"),
     Flag::bool("tty", "Allocate a pseudo-TTY").short('t'),
-    Flag::new("ulimit", Kind::List("ulimit"), "Ulimit options").default("[]").check(check_ulimit),
+    Flag::new("ulimit", Kind::List("ulimit"), "Ulimit options")
+        .default("[]")
+        .check(check_ulimit),
     Flag::text("user", "Username or UID (format: <name|uid>[:<group|gid>])").short('u'),
     Flag::text("userns", "User namespace to use"),
     Flag::text("uts", "UTS namespace to use"),
@@ -134,13 +190,20 @@ fn check_duration(value: &str) -> Checked {
 }
 
 pub fn check_uint16(value: &str) -> Checked {
-    let invalid = || format!("strconv.ParseUint: parsing {}: invalid syntax", crate::quote::quote(value));
+    let invalid = || {
+        format!(
+            "strconv.ParseUint: parsing {}: invalid syntax",
+            crate::quote::quote(value)
+        )
+    };
     value.parse::<u16>().map(|_| ()).map_err(|_| invalid())
 }
 
 /// `1.5` CPUs, in units of 10^-9.
 pub fn nano_cpus(value: &str) -> Result<i64, String> {
-    let cpus: f64 = value.parse().map_err(|_| format!("failed to parse {value} as a rational number"))?;
+    let cpus: f64 = value
+        .parse()
+        .map_err(|_| format!("failed to parse {value} as a rational number"))?;
     let nanos = cpus * 1e9;
     if (nanos - nanos.round()).abs() > 1e-3 {
         return Err("value is too precise".into());
@@ -182,18 +245,25 @@ fn check_ip(value: &str) -> Checked {
 
 /// Splits `host:ip` and `host=ip`.
 pub fn split_host(value: &str) -> Option<(&str, &str)> {
-    value.split_once('=').or_else(|| value.split_once(':')).filter(|(host, _)| !host.is_empty())
+    value
+        .split_once('=')
+        .or_else(|| value.split_once(':'))
+        .filter(|(host, _)| !host.is_empty())
 }
 
 fn check_host(value: &str) -> Checked {
     let Some((_, address)) = split_host(value) else {
         return Err(format!("bad format for add-host: {}", crate::quote::quote(value)));
     };
-    let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|a| a.strip_suffix(']'))
+        .unwrap_or(address);
     match bare.parse::<std::net::IpAddr>() {
-        Err(_) if address != "host-gateway" => {
-            Err(format!("invalid IP address in add-host: {}", crate::quote::quote(address)))
-        }
+        Err(_) if address != "host-gateway" => Err(format!(
+            "invalid IP address in add-host: {}",
+            crate::quote::quote(address)
+        )),
         _ => Ok(()),
     }
 }
@@ -204,13 +274,19 @@ fn check_device_rule(value: &str) -> Checked {
     let good = match parts.as_slice() {
         [kind, numbers, access] => {
             matches!(*kind, "a" | "b" | "c")
-                && numbers.split_once(':').is_some_and(|(major, minor)| number(major) && number(minor))
+                && numbers
+                    .split_once(':')
+                    .is_some_and(|(major, minor)| number(major) && number(minor))
                 && (1..=3).contains(&access.len())
                 && access.chars().all(|c| "rwm".contains(c))
         }
         _ => false,
     };
-    if good { Ok(()) } else { Err(format!("invalid device cgroup format '{value}'")) }
+    if good {
+        Ok(())
+    } else {
+        Err(format!("invalid device cgroup format '{value}'"))
+    }
 }
 
 /// Splits `/dev/x:5`.
@@ -268,24 +344,51 @@ fn check_ulimit(value: &str) -> Checked {
 /// Reads `nofile=1024:2048`.
 pub fn ulimit(value: &str) -> Result<(String, i64, i64), String> {
     const NAMES: &[&str] = &[
-        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-        "rttime", "sigpending", "stack",
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
-    let (name, limits) = value.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {value}"))?;
+    let (name, limits) = value
+        .split_once('=')
+        .ok_or_else(|| format!("invalid ulimit argument: {value}"))?;
     if !NAMES.contains(&name) {
         return Err(format!("invalid ulimit type: {name}"));
     }
     let number = |text: &str| {
-        text.parse::<i64>().map_err(|_| format!("strconv.ParseInt: parsing {}: invalid syntax", crate::quote::quote(text)))
+        text.parse::<i64>().map_err(|_| {
+            format!(
+                "strconv.ParseInt: parsing {}: invalid syntax",
+                crate::quote::quote(text)
+            )
+        })
     };
     let (soft, hard) = match limits.split_once(':') {
         Some((soft, hard)) => (number(soft)?, number(hard)?),
         None => (number(limits)?, number(limits)?),
     };
     if hard != -1 && (soft == -1 || soft > hard) {
-        let shown = if soft == -1 { "soft: -1".into() } else { format!("{soft} > {hard}") };
+        let shown = if soft == -1 {
+            "soft: -1".into()
+        } else {
+            format!("{soft} > {hard}")
+        };
         return Err(match soft {
-            -1 => format!("ulimit soft limit must be less than or equal to hard limit: {shown} (unlimited), hard: {hard}"),
+            -1 => {
+                format!("ulimit soft limit must be less than or equal to hard limit: {shown} (unlimited), hard: {hard}")
+            }
             _ => format!("ulimit soft limit must be less than or equal to hard limit: {shown}"),
         });
     }
@@ -324,7 +427,9 @@ pub fn lines(file: &str, environment: bool) -> Result<Vec<String>, String> {
             None => (line, None),
         };
         if name.contains([' ', '\t']) {
-            return Err(format!("invalid env file ({file}): variable '{name}' contains whitespaces"));
+            return Err(format!(
+                "invalid env file ({file}): variable '{name}' contains whitespaces"
+            ));
         }
         if name.is_empty() {
             return Err(format!("invalid env file ({file}): no variable name on line '{line}'"));
@@ -343,7 +448,10 @@ pub fn errno_text(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();
-    letters.next().map(|first| first.to_lowercase().collect::<String>() + letters.as_str()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_lowercase().collect::<String>() + letters.as_str())
+        .unwrap_or_default()
 }
 
 /// Says whether a text names an image by its whole ID.
@@ -375,7 +483,13 @@ mod tests {
         assert_eq!(read[..2], ["A=1".to_string(), "B=x y ".to_string()]);
         assert!(read.len() == 3 && read[2].starts_with("PATH="));
         std::fs::write(&file, "A B=1\n").unwrap();
-        assert_eq!(lines(&file, true).unwrap_err(), format!("invalid env file ({file}): variable 'A B' contains whitespaces"));
-        assert_eq!(lines("/nowhere", true).unwrap_err(), "open /nowhere: no such file or directory");
+        assert_eq!(
+            lines(&file, true).unwrap_err(),
+            format!("invalid env file ({file}): variable 'A B' contains whitespaces")
+        );
+        assert_eq!(
+            lines("/nowhere", true).unwrap_err(),
+            "open /nowhere: no such file or directory"
+        );
     }
 }

@@ -11,5 +11,8 @@ pub const COMMAND: Command = Command::new(
     Args::AtLeast(1),
     |cli, parsed| inspect::of_noun(cli, parsed, "containers", "container.InspectResponse"),
 )
-.flags(&[&[formats::INSPECT, Flag::bool("size", "Display total file sizes").short('s')]])
+.flags(&[&[
+    formats::INSPECT,
+    Flag::bool("size", "Display total file sizes").short('s'),
+]])
 .examples(&["container inspect web"]);

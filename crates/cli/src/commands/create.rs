@@ -35,7 +35,10 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
 pub fn with_help(cli: &Cli, command: &str, code: i32, why: &str) -> Failure {
     let program = &cli.program;
     let why = why.trim_end_matches('\n');
-    Failure { code, text: format!("{program}: {why}\n\nRun '{program} {command} --help' for more information") }
+    Failure {
+        code,
+        text: format!("{program}: {why}\n\nRun '{program} {command} --help' for more information"),
+    }
 }
 
 /// Makes a container, pulling its image where it is missing; gives the ID. Warnings are told.
@@ -52,7 +55,11 @@ pub fn create(cli: &Cli, parsed: &Parsed, wanted: CreateRequest) -> Result<Strin
     let image = wanted.config.image.clone();
     let reference = match is_image_id(&image) {
         true => None,
-        false => Some(Reference::parse(&image).map_err(|e| Failure::new(e.to_string()))?.or_latest()),
+        false => Some(
+            Reference::parse(&image)
+                .map_err(|e| Failure::new(e.to_string()))?
+                .or_latest(),
+        ),
     };
     let fetch = |reference: &Reference| {
         let draw = terminal::is_error();
@@ -96,7 +103,13 @@ fn body(client: &Client, wanted: &CreateRequest) -> Result<Vec<u8>, Failure> {
     let mut wanted = wanted.clone();
     if client.speaks(44)? {
         wanted.config.mac_address.clear();
-    } else if let [endpoint] = wanted.networking.endpoints_config.values_mut().collect::<Vec<_>>().as_mut_slice() {
+    } else if let [endpoint] = wanted
+        .networking
+        .endpoints_config
+        .values_mut()
+        .collect::<Vec<_>>()
+        .as_mut_slice()
+    {
         // Before API 1.44 the address was the container's.
         if let Some(endpoint) = endpoint {
             endpoint.mac_address.clear();
@@ -109,8 +122,13 @@ fn body(client: &Client, wanted: &CreateRequest) -> Result<Vec<u8>, Failure> {
     }
     // What is empty here is an empty set, not nothing, as docker sends it.
     wanted.config.exposed_ports.get_or_insert_default();
-    wanted.config.volumes.get_or_insert_with(std::collections::BTreeMap::<String, Empty>::new);
-    wanted.to_vec().map_err(|e| Failure::new(format!("write the request: {e}")))
+    wanted
+        .config
+        .volumes
+        .get_or_insert_with(std::collections::BTreeMap::<String, Empty>::new);
+    wanted
+        .to_vec()
+        .map_err(|e| Failure::new(format!("write the request: {e}")))
 }
 
 fn warn_of_dns(cli: &Cli, wanted: &CreateRequest) {
@@ -129,7 +147,10 @@ struct IdFile {
 impl IdFile {
     fn open(path: &str) -> Result<IdFile, Failure> {
         if path.is_empty() {
-            return Ok(IdFile { file: None, written: false });
+            return Ok(IdFile {
+                file: None,
+                written: false,
+            });
         }
         let opened = OpenOptions::new().write(true).create_new(true).open(path);
         let file = opened.map_err(|e| match e.kind() {
@@ -141,7 +162,10 @@ impl IdFile {
                 super::container_flags::errno_text(&e)
             )),
         })?;
-        Ok(IdFile { file: Some((path.to_string(), file)), written: false })
+        Ok(IdFile {
+            file: Some((path.to_string(), file)),
+            written: false,
+        })
     }
 
     fn write(&mut self, id: &str) -> Result<(), Failure> {

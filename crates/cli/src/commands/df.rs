@@ -13,10 +13,12 @@ use api::progress::human;
 use api::volume::Volume;
 use std::rc::Rc;
 
-pub const COMMAND: Command =
-    Command::new(&["system df"], "[OPTIONS]", "Show docker disk usage", Args::None, run)
-        .flags(&[&[formats::TABLE, Flag::bool("verbose", "Show detailed information on space usage").short('v')]])
-        .examples(&["system df", "system df -v"]);
+pub const COMMAND: Command = Command::new(&["system df"], "[OPTIONS]", "Show docker disk usage", Args::None, run)
+    .flags(&[&[
+        formats::TABLE,
+        Flag::bool("verbose", "Show detailed information on space usage").short('v'),
+    ]])
+    .examples(&["system df", "system df -v"]);
 
 const TITLES: &[(&str, &str)] = &[
     ("Type", "TYPE"),
@@ -53,7 +55,13 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     if parsed.bool("verbose") {
         return verbose(cli, &usage);
     }
-    let format = choose(cli, parsed, "", table_of(&["Type", "TotalCount", "Active", "Size", "Reclaimable"]), "");
+    let format = choose(
+        cli,
+        parsed,
+        "",
+        table_of(&["Type", "TotalCount", "Active", "Size", "Reclaimable"]),
+        "",
+    );
     rows::write(cli, &format, TITLES, &summary(&usage))
 }
 
@@ -75,7 +83,11 @@ fn summary(usage: &Usage) -> Vec<Rc<Row>> {
             ("Reclaimable", free),
         ];
         let fields = texts.into_iter().map(|(name, text)| (name, Value::str(text))).collect();
-        Rc::new(Row { kind: "*formatter.diskUsageContext", fields, labels: None })
+        Rc::new(Row {
+            kind: "*formatter.diskUsageContext",
+            fields,
+            labels: None,
+        })
     };
     let used: i64 = usage
         .images
@@ -85,37 +97,99 @@ fn summary(usage: &Usage) -> Vec<Rc<Row>> {
         .sum();
     let in_use = usage.images.iter().filter(|image| image.containers > 0).count();
     let written: i64 = usage.containers.iter().map(|container| container.size_rw).sum();
-    let idle: i64 = usage.containers.iter().filter(|container| !active(container)).map(|c| c.size_rw).sum();
+    let idle: i64 = usage
+        .containers
+        .iter()
+        .filter(|container| !active(container))
+        .map(|c| c.size_rw)
+        .sum();
     let running = usage.containers.iter().filter(|container| active(container)).count();
     let sizes = || usage.volumes.iter().filter_map(|volume| volume.usage_data.as_ref());
     let all: i64 = sizes().map(|data| data.size.max(0)).sum();
-    let referred: i64 = sizes().filter(|data| data.ref_count != 0).map(|data| data.size.max(0)).sum();
+    let referred: i64 = sizes()
+        .filter(|data| data.ref_count != 0)
+        .map(|data| data.size.max(0))
+        .sum();
     let volumes_used = sizes().filter(|data| data.ref_count > 0).count();
-    let cached: i64 = usage.build_cache.iter().filter(|cache| !cache.shared).map(|cache| cache.size).sum();
-    let caching: i64 =
-        usage.build_cache.iter().filter(|cache| cache.in_use && !cache.shared).map(|cache| cache.size).sum();
+    let cached: i64 = usage
+        .build_cache
+        .iter()
+        .filter(|cache| !cache.shared)
+        .map(|cache| cache.size)
+        .sum();
+    let caching: i64 = usage
+        .build_cache
+        .iter()
+        .filter(|cache| cache.in_use && !cache.shared)
+        .map(|cache| cache.size)
+        .sum();
     let caches_used = usage.build_cache.iter().filter(|cache| cache.in_use).count();
     let free = usage.layers_size - used;
     vec![
         row("Images", usage.images.len(), in_use, usage.layers_size, free, true),
         row("Containers", usage.containers.len(), running, written, idle, true),
-        row("Local Volumes", usage.volumes.len(), volumes_used, all, all - referred, true),
-        row("Build Cache", usage.build_cache.len(), caches_used, cached, cached - caching, false),
+        row(
+            "Local Volumes",
+            usage.volumes.len(),
+            volumes_used,
+            all,
+            all - referred,
+            true,
+        ),
+        row(
+            "Build Cache",
+            usage.build_cache.len(),
+            caches_used,
+            cached,
+            cached - caching,
+            false,
+        ),
     ]
 }
 
 fn verbose(cli: &Cli, usage: &Usage) -> Result<(), Failure> {
-    let images: Vec<Rc<Row>> =
-        usage.images.iter().filter_map(|image| images::rows(image, true, false, false).into_iter().next()).collect();
-    let columns = ["Repository", "Tag", "ID", "CreatedSince", "VirtualSize", "SharedSize", "UniqueSize", "Containers"];
+    let images: Vec<Rc<Row>> = usage
+        .images
+        .iter()
+        .filter_map(|image| images::rows(image, true, false, false).into_iter().next())
+        .collect();
+    let columns = [
+        "Repository",
+        "Tag",
+        "ID",
+        "CreatedSince",
+        "VirtualSize",
+        "SharedSize",
+        "UniqueSize",
+        "Containers",
+    ];
     let format = table_of(&columns).replace("VirtualSize", "Size");
     let mut text = format!("Images space usage:\n\n{}", render(&format, images::TITLES, &images)?);
-    let containers: Vec<Rc<Row>> = usage.containers.iter().map(|container| ps::row(container.clone(), true)).collect();
-    let format = table_of(&["ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"]);
-    text.push_str(&format!("\nContainers space usage:\n\n{}", render(&format, ps::TITLES, &containers)?));
+    let containers: Vec<Rc<Row>> = usage
+        .containers
+        .iter()
+        .map(|container| ps::row(container.clone(), true))
+        .collect();
+    let format = table_of(&[
+        "ID",
+        "Image",
+        "Command",
+        "LocalVolumes",
+        "Size",
+        "RunningFor",
+        "Status",
+        "Names",
+    ]);
+    text.push_str(&format!(
+        "\nContainers space usage:\n\n{}",
+        render(&format, ps::TITLES, &containers)?
+    ));
     let volumes: Vec<Rc<Row>> = usage.volumes.iter().map(volume_ls::row).collect();
     let format = table_of(&["Name", "Links", "Size"]);
-    text.push_str(&format!("\nLocal Volumes space usage:\n\n{}", render(&format, volume_ls::TITLES, &volumes)?));
+    text.push_str(&format!(
+        "\nLocal Volumes space usage:\n\n{}",
+        render(&format, volume_ls::TITLES, &volumes)?
+    ));
     let cached: i64 = usage.build_cache.iter().map(|cache| cache.size).sum();
     text.push_str(&format!("\nBuild cache usage: {}\n\n", human(cached)));
     text.push_str("CACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n");

@@ -36,9 +36,14 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         code: 64,
         text: format!("Error parsing format: {why}"),
     })?;
-    let moment = |name: &str| parse_moment(parsed.text(name)).map_err(|_| {
-        Failure::new(format!("Error response from daemon: failed to parse value as time or duration: {}", crate::quote::quote(parsed.text(name))))
-    });
+    let moment = |name: &str| {
+        parse_moment(parsed.text(name)).map_err(|_| {
+            Failure::new(format!(
+                "Error response from daemon: failed to parse value as time or duration: {}",
+                crate::quote::quote(parsed.text(name))
+            ))
+        })
+    };
     let request = Request::get("/events")
         .query_unless_empty("since", &moment("since")?)
         .query_unless_empty("until", &moment("until")?)
@@ -70,8 +75,16 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
 
 /// `2026-11-23T18:20:48.000000001Z container start ID (image=busybox, name=web)`.
 fn show(event: &Event) -> String {
-    let nanos = if event.time_nano != 0 { event.time_nano } else { event.time.saturating_mul(1_000_000_000) };
-    let time = Time { seconds: nanos.div_euclid(1_000_000_000), nanos: 0 }.to_rfc3339();
+    let nanos = if event.time_nano != 0 {
+        event.time_nano
+    } else {
+        event.time.saturating_mul(1_000_000_000)
+    };
+    let time = Time {
+        seconds: nanos.div_euclid(1_000_000_000),
+        nanos: 0,
+    }
+    .to_rfc3339();
     let mut text = format!(
         "{}.{:09}Z {} {} {}",
         time.trim_end_matches('Z'),
@@ -81,7 +94,12 @@ fn show(event: &Event) -> String {
         event.actor.id
     );
     if !event.actor.attributes.is_empty() {
-        let pairs: Vec<String> = event.actor.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let pairs: Vec<String> = event
+            .actor
+            .attributes
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         text.push_str(&format!(" ({})", pairs.join(", ")));
     }
     text

@@ -21,7 +21,9 @@ pub const COMMAND: Command = Command::new(
 .flags(&[&[
     Flag::bool("detach", "Detached mode: run command in the background").short('d'),
     Flag::text("detach-keys", "Override the key sequence for detaching a container"),
-    Flag::list("env", "Set environment variables").short('e').check(check_env),
+    Flag::list("env", "Set environment variables")
+        .short('e')
+        .check(check_env),
     Flag::list("env-file", "Read in a file of environment variables"),
     Flag::bool("interactive", "Keep STDIN open even if not attached").short('i'),
     Flag::bool("privileged", "Give extended privileges to the command"),
@@ -50,14 +52,19 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         cmd: Some(parsed.args[1..].to_vec()),
     };
     // Asked for first, because a terminal that is missing matters less than a container that is.
-    cli.client.send(Request::get(path("containers", parsed.first(), "json")))?;
+    cli.client
+        .send(Request::get(path("containers", parsed.first(), "json")))?;
     if !detach {
         check_tty(stdin, tty)?;
     }
     let request = Request::post(path("containers", parsed.first(), "exec")).json(&wanted)?;
     let made: IdResponse = cli.client.send(request)?.json()?;
     let at = format!("/exec/{}", made.id);
-    let start = StartRequest { detach, tty, console_size: console };
+    let start = StartRequest {
+        detach,
+        tty,
+        console_size: console,
+    };
     let request = Request::post(format!("{at}/start")).json(&start)?;
     if detach {
         cli.client.send(request)?;
@@ -73,7 +80,17 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     if tty && terminal::is_output() {
         stream::follow_size(&cli.client, &at)?;
     }
-    stream::join(connection, Streams { stdin, stdout: true, stderr: true, tty, keys }, &events);
+    stream::join(
+        connection,
+        Streams {
+            stdin,
+            stdout: true,
+            stderr: true,
+            tty,
+            keys,
+        },
+        &events,
+    );
     loop {
         match happened.recv() {
             Ok(Event::OutputEnded(result)) => {

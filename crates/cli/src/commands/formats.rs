@@ -2,7 +2,7 @@
 
 use crate::cli::Cli;
 use crate::flags::{Flag, Kind, Parsed};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub const TABLE_HELP: &str = "Format output using a custom template:\n'table':            Print output in table format with column headers (default)\n'table TEMPLATE':   Print output in table format using the given Go template\n'json':             Print in JSON format\n'TEMPLATE':         Print output using the given Go template.\nRefer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates";
 
@@ -15,12 +15,21 @@ pub const TABLE: Flag = Flag::text("format", TABLE_HELP);
 pub const INSPECT: Flag = Flag::text("format", HELP).short('f');
 
 /// `-f, --filter`.
-pub const FILTER: Flag =
-    Flag::new("filter", Kind::List("filter"), "Filter output based on conditions provided").short('f').check(check_filter);
+pub const FILTER: Flag = Flag::new(
+    "filter",
+    Kind::List("filter"),
+    "Filter output based on conditions provided",
+)
+.short('f')
+.check(check_filter);
 
 /// `--filter` of what removes things.
-pub const PRUNE_FILTER: Flag =
-    Flag::new("filter", Kind::List("filter"), "Provide filter values (e.g. \"until=<timestamp>\")").check(check_filter);
+pub const PRUNE_FILTER: Flag = Flag::new(
+    "filter",
+    Kind::List("filter"),
+    "Provide filter values (e.g. \"until=<timestamp>\")",
+)
+.check(check_filter);
 
 pub fn check_filter(value: &str) -> Result<(), String> {
     if value.is_empty() || value.contains('=') {
@@ -34,7 +43,9 @@ pub fn filters(parsed: &Parsed) -> String {
     let mut map: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
     for filter in parsed.list("filter") {
         if let Some((name, value)) = filter.split_once('=') {
-            map.entry(name.trim().to_lowercase()).or_default().insert(value.trim().to_string(), true);
+            map.entry(name.trim().to_lowercase())
+                .or_default()
+                .insert(value.trim().to_string(), true);
         }
     }
     filters_of(&map)
@@ -42,7 +53,11 @@ pub fn filters(parsed: &Parsed) -> String {
 
 /// The same for filters that a command made itself.
 pub fn filters_of(map: &BTreeMap<String, BTreeMap<String, bool>>) -> String {
-    if map.is_empty() { String::new() } else { serde_json::to_string(map).unwrap_or_default() }
+    if map.is_empty() {
+        String::new()
+    } else {
+        serde_json::to_string(map).unwrap_or_default()
+    }
 }
 
 /// The format of a list: what was asked for, what is configured, else a table; `quiet` is for `-q` of a table.
@@ -61,7 +76,11 @@ pub fn choose(cli: &Cli, parsed: &Parsed, configured: &str, table: String, quiet
 
 /// `a=1,b=2`.
 pub fn labels(labels: &BTreeMap<String, String>) -> String {
-    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+    labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// Orders names as people do: `web2` before `web10`.
@@ -85,12 +104,6 @@ pub fn natural(a: &str, b: &str) -> std::cmp::Ordering {
             (x, y) => return x.cmp(&y),
         }
     }
-}
-
-/// Names without what is there twice.
-pub fn unique(names: Vec<String>) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    names.into_iter().filter(|name| seen.insert(name.clone())).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `history`: the steps that made an image.
 
-use super::formats::choose;
 use super::formats;
+use super::formats::choose;
 use super::requests::path;
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
@@ -14,15 +14,22 @@ use api::progress::human_precision;
 use api::time::Time;
 use std::rc::Rc;
 
-pub const COMMAND: Command =
-    Command::new(&["image history", "history"], "[OPTIONS] IMAGE", "Show the history of an image", Args::Exactly(1), run)
-        .flags(&[&[
-            formats::TABLE,
-            Flag::bool("human", "Print sizes and dates in human readable format").short('H').default("true"),
-            Flag::bool("no-trunc", "Don't truncate output"),
-            Flag::bool("quiet", "Only show image IDs").short('q'),
-        ]])
-        .examples(&["history busybox", "history --no-trunc --human=false busybox"]);
+pub const COMMAND: Command = Command::new(
+    &["image history", "history"],
+    "[OPTIONS] IMAGE",
+    "Show the history of an image",
+    Args::Exactly(1),
+    run,
+)
+.flags(&[&[
+    formats::TABLE,
+    Flag::bool("human", "Print sizes and dates in human readable format")
+        .short('H')
+        .default("true"),
+    Flag::bool("no-trunc", "Don't truncate output"),
+    Flag::bool("quiet", "Only show image IDs").short('q'),
+]])
+.examples(&["history busybox", "history --no-trunc --human=false busybox"]);
 
 const TITLES: &[(&str, &str)] = &[
     ("ID", "IMAGE"),
@@ -36,23 +43,43 @@ const TITLES: &[(&str, &str)] = &[
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let (trunc, human) = (!parsed.bool("no-trunc"), parsed.bool_or("human", true));
     let created = if human { "CreatedSince" } else { "CreatedAt" };
-    let format = choose(cli, parsed, "", table_of(&["ID", created, "CreatedBy", "Size", "Comment"]), "{{.ID}}");
+    let format = choose(
+        cli,
+        parsed,
+        "",
+        table_of(&["ID", created, "CreatedBy", "Size", "Comment"]),
+        "{{.ID}}",
+    );
     let list: Vec<History> = cli.client.get(&path("images", parsed.first(), "history"))?;
     let rows: Vec<Rc<Row>> = list.iter().map(|step| row(step, trunc, human)).collect();
     rows::write(cli, &format, TITLES, &rows)
 }
 
 fn row(step: &History, trunc: bool, human: bool) -> Rc<Row> {
-    let at = Time { seconds: step.created, nanos: 0 }.to_rfc3339();
+    let at = Time {
+        seconds: step.created,
+        nanos: 0,
+    }
+    .to_rfc3339();
     let by = step.created_by.replace('\t', " ");
     Rc::new(Row {
         kind: "*formatter.historyContext",
         fields: vec![
             ("ID", Value::str(if trunc { short_id(&step.id) } else { &step.id })),
             ("CreatedAt", Value::str(&at)),
-            ("CreatedSince", Value::str(if human { ago(step.created) } else { at.clone() })),
+            (
+                "CreatedSince",
+                Value::str(if human { ago(step.created) } else { at.clone() }),
+            ),
             ("CreatedBy", Value::str(if trunc { ellipsis(&by, 45) } else { by })),
-            ("Size", Value::str(if human { human_precision(step.size, 3) } else { step.size.to_string() })),
+            (
+                "Size",
+                Value::str(if human {
+                    human_precision(step.size, 3)
+                } else {
+                    step.size.to_string()
+                }),
+            ),
             ("Comment", Value::str(&step.comment)),
         ],
         labels: None,

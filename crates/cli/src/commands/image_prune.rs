@@ -21,7 +21,9 @@ pub const COMMAND: Command = Command::new(&["image prune"], "[OPTIONS]", "Remove
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let all = parsed.bool("all");
     let question = match all {
-        true => "WARNING! This will remove all images without at least one container associated to them.\nAre you sure you want to continue?",
+        true => {
+            "WARNING! This will remove all images without at least one container associated to them.\nAre you sure you want to continue?"
+        }
         false => "WARNING! This will remove all dangling images.\nAre you sure you want to continue?",
     };
     if !parsed.bool("force") && !cli.confirm(question)? {
@@ -34,7 +36,9 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
 /// Removes; gives what to say and the bytes that came free.
 pub fn prune(cli: &Cli, all: bool, filters: &[String]) -> Result<(String, i64), Failure> {
     let mut map: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
-    map.entry("dangling".into()).or_default().insert((!all).to_string(), true);
+    map.entry("dangling".into())
+        .or_default()
+        .insert((!all).to_string(), true);
     for filter in filters {
         if let Some((name, value)) = filter.split_once('=') {
             map.entry(name.into()).or_default().insert(value.into(), true);
@@ -46,6 +50,8 @@ pub fn prune(cli: &Cli, all: bool, filters: &[String]) -> Result<(String, i64), 
     if deleted.is_empty() {
         return Ok((String::new(), space));
     }
-    let text: String = lines(&deleted).replace("Untagged", "untagged").replace("Deleted", "deleted");
+    let text: String = lines(&deleted)
+        .replace("Untagged", "untagged")
+        .replace("Deleted", "deleted");
     Ok((format!("Deleted Images:\n{text}\n"), space))
 }

@@ -9,7 +9,7 @@ use crate::templates::Value;
 use crate::units::{ago, created_at, short_id};
 use api::client::Request;
 use api::image::Summary;
-use api::progress::human_precision;
+use api::progress::{human, human_precision};
 use oci::reference::Reference;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -58,18 +58,27 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let mut filters: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
     for filter in parsed.list("filter") {
         if let Some((name, value)) = filter.split_once('=') {
-            filters.entry(name.trim().to_lowercase()).or_default().insert(value.trim().into(), true);
+            filters
+                .entry(name.trim().to_lowercase())
+                .or_default()
+                .insert(value.trim().into(), true);
         }
     }
     if let Some(name) = parsed.args.first() {
-        filters.entry("reference".into()).or_default().insert(name.clone(), true);
+        filters
+            .entry("reference".into())
+            .or_default()
+            .insert(name.clone(), true);
     }
     let request = Request::get("/images/json")
         .flag("all", parsed.bool("all"))
         .query_unless_empty("filters", &formats::filters_of(&filters));
     let list: Vec<Summary> = cli.client.send(request)?.json()?;
     let needs_digest = digests || format.contains("{{.Digest}}");
-    let rows: Vec<Rc<Row>> = list.iter().flat_map(|image| rows(image, trunc, needs_digest, digests)).collect();
+    let rows: Vec<Rc<Row>> = list
+        .iter()
+        .flat_map(|image| rows(image, trunc, needs_digest, digests))
+        .collect();
     rows::write(cli, &format, TITLES, &rows)
 }
 
@@ -82,13 +91,18 @@ pub fn rows(image: &Summary, trunc: bool, needs_digest: bool, digest_rows: bool)
     let mut tags: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for reference in image.repo_tags.iter().filter_map(|name| Reference::parse(name).ok()) {
         if let Some(tag) = reference.tag() {
-            tags.entry(reference.repository().familiar()).or_default().push(tag.to_string());
+            tags.entry(reference.repository().familiar())
+                .or_default()
+                .push(tag.to_string());
         }
     }
     let mut digests: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for reference in image.repo_digests.iter().filter_map(|name| Reference::parse(name).ok()) {
         if let Some(digest) = reference.digest() {
-            digests.entry(reference.repository().familiar()).or_default().push(digest.as_str().to_string());
+            digests
+                .entry(reference.repository().familiar())
+                .or_default()
+                .push(digest.as_str().to_string());
         }
     }
     let mut out = Vec::new();
@@ -114,9 +128,24 @@ pub fn rows(image: &Summary, trunc: bool, needs_digest: bool, digest_rows: bool)
 
 fn row(image: &Summary, repository: &str, tag: &str, digest: &str, trunc: bool) -> Rc<Row> {
     let id = if trunc { short_id(&image.id) } else { &image.id };
-    let size = |bytes: i64| Value::str(if bytes < 0 { "N/A".into() } else { human_precision(bytes, 3) });
-    let containers = if image.containers < 0 { "N/A".to_string() } else { image.containers.to_string() };
-    let unique = if image.shared_size < 0 { -1 } else { image.size - image.shared_size };
+    let size = |bytes: i64| {
+        Value::str(if bytes < 0 {
+            "N/A".into()
+        } else {
+            human_precision(bytes, 3)
+        })
+    };
+    let exact = |bytes: i64| Value::str(if bytes < 0 { "N/A".into() } else { human(bytes) });
+    let containers = if image.containers < 0 {
+        "N/A".to_string()
+    } else {
+        image.containers.to_string()
+    };
+    let unique = if image.shared_size < 0 {
+        -1
+    } else {
+        image.size - image.shared_size
+    };
     Rc::new(Row {
         kind: "*formatter.imageContext",
         fields: vec![
@@ -128,9 +157,9 @@ fn row(image: &Summary, repository: &str, tag: &str, digest: &str, trunc: bool) 
             ("CreatedAt", Value::str(created_at(image.created))),
             ("Size", size(image.size)),
             ("Containers", Value::str(containers)),
-            ("VirtualSize", size(image.size)),
-            ("SharedSize", size(image.shared_size)),
-            ("UniqueSize", size(unique)),
+            ("VirtualSize", exact(image.size)),
+            ("SharedSize", exact(image.shared_size)),
+            ("UniqueSize", exact(unique)),
         ],
         labels: None,
     })

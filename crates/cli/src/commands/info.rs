@@ -8,10 +8,15 @@ use crate::flags::Parsed;
 use crate::templates::{Template, Type, Value};
 use serde_json::{Value as Json, json};
 
-pub const COMMAND: Command =
-    Command::new(&["system info", "info"], "[OPTIONS]", "Display system-wide information", Args::None, run)
-        .flags(&[&[formats::INSPECT]])
-        .examples(&["info", "info --format {{.Driver}}"]);
+pub const COMMAND: Command = Command::new(
+    &["system info", "info"],
+    "[OPTIONS]",
+    "Display system-wide information",
+    Args::None,
+    run,
+)
+.flags(&[&[formats::INSPECT]])
+.examples(&["info", "info --format {{.Driver}}"]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let template = match parsed.text("format") {
@@ -40,7 +45,10 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
             Err((text, why)) => (text, Some(why)),
         };
         cli.say(text)?;
-        return why.map_or_else(|| server.map(|_| ()).map_err(Failure::from), |why| Err(Failure::new(why)));
+        return why.map_or_else(
+            || server.map(|_| ()).map_err(Failure::from),
+            |why| Err(Failure::new(why)),
+        );
     }
     cli.print(&format!(
         "Client:\n Version:    {}\n Context:    default\n Debug Mode: {}\n\nServer:\n",
@@ -104,7 +112,11 @@ fn show(info: &Json) -> String {
     }
     if text("OSType") == "linux" {
         out.pair(1, "Init Binary", text("InitBinary"));
-        for (name, key) in [("containerd", "ContainerdCommit"), ("runc", "RuncCommit"), ("init", "InitCommit")] {
+        for (name, key) in [
+            ("containerd", "ContainerdCommit"),
+            ("runc", "RuncCommit"),
+            ("init", "InitCommit"),
+        ] {
             let commit = word(&info[key]["ID"]);
             out.pair(1, &format!("{name} version"), commit);
         }
@@ -123,13 +135,22 @@ fn show(info: &Json) -> String {
             }
         }
     }
-    for (name, key) in
-        [("Kernel Version", "KernelVersion"), ("Operating System", "OperatingSystem"), ("OSType", "OSType"), ("Architecture", "Architecture"), ("CPUs", "NCPU")]
-    {
+    for (name, key) in [
+        ("Kernel Version", "KernelVersion"),
+        ("Operating System", "OperatingSystem"),
+        ("OSType", "OSType"),
+        ("Architecture", "Architecture"),
+        ("CPUs", "NCPU"),
+    ] {
         out.pair(1, name, text(key));
     }
     out.pair(1, "Total Memory", binary(info["MemTotal"].as_i64().unwrap_or(0)));
-    for (name, key) in [("Name", "Name"), ("ID", "ID"), ("Docker Root Dir", "DockerRootDir"), ("Debug Mode", "Debug")] {
+    for (name, key) in [
+        ("Name", "Name"),
+        ("ID", "ID"),
+        ("Docker Root Dir", "DockerRootDir"),
+        ("Debug Mode", "Debug"),
+    ] {
         out.pair(1, name, text(key));
     }
     if info["Debug"] == true {
@@ -142,7 +163,11 @@ fn show(info: &Json) -> String {
             out.pair(2, name, text(key));
         }
     }
-    for (name, key) in [("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Proxy", "NoProxy")] {
+    for (name, key) in [
+        ("HTTP Proxy", "HttpProxy"),
+        ("HTTPS Proxy", "HttpsProxy"),
+        ("No Proxy", "NoProxy"),
+    ] {
         if !text(key).is_empty() {
             out.pair(1, name, text(key));
         }
@@ -162,7 +187,10 @@ fn show(info: &Json) -> String {
         .map(|(name, _)| name.clone())
         .collect();
     insecure.extend(words(&registries["InsecureRegistryCIDRs"]));
-    for (name, list) in [("Insecure Registries", insecure), ("Registry Mirrors", words(&registries["Mirrors"]))] {
+    for (name, list) in [
+        ("Insecure Registries", insecure),
+        ("Registry Mirrors", words(&registries["Mirrors"])),
+    ] {
         if !list.is_empty() {
             out.pair(1, name, String::new());
             list.iter().for_each(|entry| out.entry(entry));
@@ -172,7 +200,11 @@ fn show(info: &Json) -> String {
     if let Some(pools) = info["DefaultAddressPools"].as_array().filter(|pools| !pools.is_empty()) {
         out.pair(1, "Default Address Pools", String::new());
         for pool in pools {
-            out.pair(3, "Base", format!("{}, Size: {}", word(&pool["Base"]), word(&pool["Size"])));
+            out.pair(
+                3,
+                "Base",
+                format!("{}, Size: {}", word(&pool["Base"]), word(&pool["Size"])),
+            );
         }
     }
     if let Some(driver) = info["FirewallBackend"]["Driver"].as_str() {
@@ -197,7 +229,6 @@ impl Lines {
     }
 }
 
-
 /// Sizes in powers of 1024 with four digits: `23.54GiB`.
 fn binary(bytes: i64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -207,8 +238,18 @@ fn binary(bytes: i64) -> String {
         size /= 1024.0;
         unit += 1;
     }
-    let digits = if size >= 100.0 { 1 } else if size >= 10.0 { 2 } else { 3 };
+    let digits = if size >= 100.0 {
+        1
+    } else if size >= 10.0 {
+        2
+    } else {
+        3
+    };
     let text = format!("{size:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    let text = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
     format!("{text}{}", UNITS[unit])
 }

@@ -37,10 +37,14 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let wanted = parsed.text("type");
     if parsed.given("type") && !TYPES.iter().any(|(name, ..)| *name == wanted) {
         if OTHERS.contains(&wanted) {
-            return Err(Failure::new(format!("balena: objects of type '{wanted}' are not supported by balena")));
+            return Err(Failure::new(format!(
+                "balena: objects of type '{wanted}' are not supported by balena"
+            )));
         }
         if wanted.is_empty() {
-            return Err(Failure::new("type is empty: must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\""));
+            return Err(Failure::new(
+                "type is empty: must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\"",
+            ));
         }
         return Err(Failure::new(format!(
             "unknown type: \"{wanted}\": must be one of \"config\", \"container\", \"image\", \"network\", \"node\", \"plugin\", \"secret\", \"service\", \"task\", \"volume\""
@@ -82,10 +86,19 @@ fn fetch_any(cli: &Cli, name: &str, wanted: &str, size: bool) -> Result<(Vec<u8>
 /// The document of one thing.
 pub fn fetch(cli: &Cli, noun: &str, name: &str, size: bool) -> Result<Vec<u8>, Error> {
     if name.is_empty() {
-        return Err(Error::Status { code: 404, message: format!("No such {}: ", noun.trim_end_matches('s')) });
+        return Err(Error::Status {
+            code: 404,
+            message: format!("No such {}: ", noun.trim_end_matches('s')),
+        });
     }
-    let verb = if matches!(noun, "containers" | "images") { "json" } else { "" };
-    cli.client.send(Request::get(path(noun, name, verb)).flag("size", size))?.bytes()
+    let verb = if matches!(noun, "containers" | "images") {
+        "json"
+    } else {
+        ""
+    };
+    cli.client
+        .send(Request::get(path(noun, name, verb)).flag("size", size))?
+        .bytes()
 }
 
 /// `inspect` of a noun.

@@ -16,5 +16,11 @@ pub const COMMAND: Command = Command::new(
 .examples(&["kill web", "kill --signal HUP web"]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
-    each(cli, &parsed.args, |name| post(cli, path("containers", name, "kill"), &[("signal", parsed.text("signal"))]))
+    each(cli, &parsed.args, |name| {
+        post(
+            cli,
+            path("containers", name, "kill"),
+            &[("signal", parsed.text("signal"))],
+        )
+    })
 }

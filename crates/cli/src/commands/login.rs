@@ -21,13 +21,23 @@ pub const COMMAND: Command = Command::new(
 )
 .flags(&[&[
     Flag::text("password", "Password or Personal Access Token (PAT)").short('p'),
-    Flag::bool("password-stdin", "Take the Password or Personal Access Token (PAT) from stdin"),
+    Flag::bool(
+        "password-stdin",
+        "Take the Password or Personal Access Token (PAT) from stdin",
+    ),
     Flag::text("username", "Username").short('u'),
 ]])
-.examples(&["login registry.example", "login -u device --password-stdin registry.example"]);
+.examples(&[
+    "login registry.example",
+    "login -u device --password-stdin registry.example",
+]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
-    let server = parsed.first().trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+    let server = parsed
+        .first()
+        .trim_start_matches("https://")
+        .trim_start_matches("http://")
+        .trim_end_matches('/');
     let (mut username, mut password) = (parsed.text("username").to_string(), parsed.text("password").to_string());
     if parsed.given("password") {
         cli.warn("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
@@ -42,8 +52,15 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         std::io::stdin().take(MAX_SECRET).read_to_string(&mut password)?;
         password = password.trim_end_matches(['\r', '\n']).to_string();
     }
-    let stored = cli.config.borrow().credentials(if server.is_empty() { "docker.io" } else { server });
-    let mut credentials = Credentials { username: username.clone(), password: password.clone(), ..Credentials::default() };
+    let stored = cli
+        .config
+        .borrow()
+        .credentials(if server.is_empty() { "docker.io" } else { server });
+    let mut credentials = Credentials {
+        username: username.clone(),
+        password: password.clone(),
+        ..Credentials::default()
+    };
     if username.is_empty() && password.is_empty() {
         if let Some(stored) = stored {
             cli.say("Authenticating with existing credentials...")?;
@@ -52,7 +69,9 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     }
     if credentials.username.is_empty() || (credentials.password.is_empty() && credentials.identity_token.is_empty()) {
         if !terminal::is_input() {
-            return Err(Failure::new("Error: Cannot perform an interactive login from a non TTY device"));
+            return Err(Failure::new(
+                "Error: Cannot perform an interactive login from a non TTY device",
+            ));
         }
         if credentials.username.is_empty() {
             cli.print("Username: ")?;
@@ -83,5 +102,10 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         "\nWARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a credential helper to remove this warning. See\nhttps://docs.docker.com/go/credential-store/\n",
         config.dir.join("config.json").display()
     ));
-    cli.say(answer["Status"].as_str().filter(|status| !status.is_empty()).unwrap_or("Login Succeeded"))
+    cli.say(
+        answer["Status"]
+            .as_str()
+            .filter(|status| !status.is_empty())
+            .unwrap_or("Login Succeeded"),
+    )
 }

@@ -14,7 +14,11 @@ pub const COMMAND: Command = Command::new(
 .examples(&["logout registry.example"]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
-    let server = parsed.first().trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+    let server = parsed
+        .first()
+        .trim_start_matches("https://")
+        .trim_start_matches("http://")
+        .trim_end_matches('/');
     let shown = if server.is_empty() { crate::config::HUB } else { server };
     cli.say(format!("Removing login credentials for {shown}"))?;
     cli.config.borrow_mut().erase(server)?;

@@ -20,10 +20,18 @@ pub const COMMAND: Command = Command::new(
 .flags(&[&[
     Flag::bool("details", "Show extra details provided to logs"),
     Flag::bool("follow", "Follow log output").short('f'),
-    Flag::text("since", "Show logs since timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)"),
-    Flag::text("tail", "Number of lines to show from the end of the logs").short('n').default("\"all\""),
+    Flag::text(
+        "since",
+        "Show logs since timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)",
+    ),
+    Flag::text("tail", "Number of lines to show from the end of the logs")
+        .short('n')
+        .default("\"all\""),
     Flag::bool("timestamps", "Show timestamps").short('t'),
-    Flag::text("until", "Show logs before a timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)"),
+    Flag::text(
+        "until",
+        "Show logs before a timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)",
+    ),
 ]])
 .examples(&["logs -f --tail 100 web", "logs --since 10m web"]);
 

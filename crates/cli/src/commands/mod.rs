@@ -108,30 +108,77 @@ pub struct Group {
 }
 
 pub const GROUPS: &[Group] = &[
-    Group { name: "container", about: "Manage containers" },
-    Group { name: "image", about: "Manage images" },
-    Group { name: "network", about: "Manage networks" },
-    Group { name: "system", about: "Manage Docker" },
-    Group { name: "volume", about: "Manage volumes" },
+    Group {
+        name: "container",
+        about: "Manage containers",
+    },
+    Group {
+        name: "image",
+        about: "Manage images",
+    },
+    Group {
+        name: "network",
+        about: "Manage networks",
+    },
+    Group {
+        name: "system",
+        about: "Manage Docker",
+    },
+    Group {
+        name: "volume",
+        about: "Manage volumes",
+    },
 ];
 
 /// Commands of docker's that come later, so that nobody takes them for misspelt.
 const LATER: &[&str] = &[
-    "build", "builder", "buildx", "commit", "compose", "container commit", "container cp", "container diff", "container export",
-    "container stats", "context", "cp", "diff", "export", "image build", "image import", "image load", "image push",
-    "image save", "import", "load", "network connect", "network create", "network disconnect", "network prune",
-    "network rm", "push", "save", "search", "stats", "volume update",
+    "build",
+    "builder",
+    "buildx",
+    "commit",
+    "compose",
+    "container commit",
+    "container cp",
+    "container diff",
+    "container export",
+    "container stats",
+    "context",
+    "cp",
+    "diff",
+    "export",
+    "image build",
+    "image import",
+    "image load",
+    "image push",
+    "image save",
+    "import",
+    "load",
+    "network connect",
+    "network create",
+    "network disconnect",
+    "network prune",
+    "network rm",
+    "push",
+    "save",
+    "search",
+    "stats",
+    "volume update",
 ];
 
 /// Commands that most people want first.
-const COMMON: &[&str] = &["run", "exec", "ps", "pull", "images", "login", "logout", "version", "info"];
+const COMMON: &[&str] = &[
+    "run", "exec", "ps", "pull", "images", "login", "logout", "version", "info",
+];
 
 /// Finds a command by any of its names; gives it with the name that help uses.
 pub fn find(words: &str) -> Option<(&'static Command, &'static str)> {
     let command = TABLE.iter().find(|command| command.paths.contains(&words))?;
     // `container list` is another word for `container ls`: the first name of its group speaks for all.
     let group = words.split_once(' ').map(|(group, _)| group);
-    let path = command.paths.iter().find(|path| path.split_once(' ').map(|(group, _)| group) == group)?;
+    let path = command
+        .paths
+        .iter()
+        .find(|path| path.split_once(' ').map(|(group, _)| group) == group)?;
     Some((command, path))
 }
 
@@ -153,33 +200,49 @@ fn section(out: &mut String, title: &str, rows: &mut Vec<(&str, &str)>) {
 pub fn help(program: &str) -> String {
     let mut out = format!("Usage:  {program} [OPTIONS] COMMAND\n\nA container engine for devices\n");
     let top = |path: &&&str| !path.contains(' ');
-    let mut all: Vec<(&str, &str)> =
-        TABLE.iter().filter_map(|command| Some((*command.paths.iter().find(top)?, command.about))).collect();
+    let mut all: Vec<(&str, &str)> = TABLE
+        .iter()
+        .filter_map(|command| Some((*command.paths.iter().find(top)?, command.about)))
+        .collect();
     out.push_str("\nCommon Commands:\n");
     for name in COMMON {
         if let Some((_, about)) = all.iter().find(|(known, _)| known == name) {
             out.push_str(&format!("  {name:<9}   {about}\n"));
         }
     }
-    section(&mut out, "Management Commands", &mut GROUPS.iter().map(|group| (group.name, group.about)).collect());
+    section(
+        &mut out,
+        "Management Commands",
+        &mut GROUPS.iter().map(|group| (group.name, group.about)).collect(),
+    );
     all.retain(|(name, _)| !COMMON.contains(name));
     section(&mut out, "Commands", &mut all);
     let flags = help::options(GLOBAL.iter().filter(|flag| !flag.hidden).collect());
     out.push_str(&format!("\nGlobal Options:\n{flags}"));
-    out.push_str(&format!("\nRun '{program} COMMAND --help' for more information on a command.\n"));
+    out.push_str(&format!(
+        "\nRun '{program} COMMAND --help' for more information on a command.\n"
+    ));
     out
 }
 
 /// The help of a group.
 pub fn group_help(program: &str, name: &str) -> String {
-    let about = GROUPS.iter().find(|group| group.name == name).map_or("", |group| group.about);
+    let about = GROUPS
+        .iter()
+        .find(|group| group.name == name)
+        .map_or("", |group| group.about);
     let mut out = format!("Usage:  {program} {name} COMMAND\n\n{about}\n");
     let verb = |command: &&'static Command| {
-        let path = command.paths.iter().find_map(|path| path.strip_prefix(name)?.strip_prefix(' '))?;
+        let path = command
+            .paths
+            .iter()
+            .find_map(|path| path.strip_prefix(name)?.strip_prefix(' '))?;
         Some((path, command.about))
     };
     section(&mut out, "Commands", &mut TABLE.iter().filter_map(verb).collect());
-    out.push_str(&format!("\nRun '{program} {name} COMMAND --help' for more information on a command.\n"));
+    out.push_str(&format!(
+        "\nRun '{program} {name} COMMAND --help' for more information on a command.\n"
+    ));
     out
 }
 
@@ -196,7 +259,10 @@ mod tests {
                 assert!(seen.insert(*path), "{path} twice");
                 assert!(!later(path), "{path} is there already");
                 let group = path.split_once(' ').map(|(group, _)| group);
-                assert!(group.is_none_or(|name| GROUPS.iter().any(|group| group.name == name)), "{path}");
+                assert!(
+                    group.is_none_or(|name| GROUPS.iter().any(|group| group.name == name)),
+                    "{path}"
+                );
             }
         }
         assert_eq!(find("container list").unwrap().1, "container ls");
@@ -211,7 +277,9 @@ mod tests {
             for example in command.examples {
                 let words: Vec<String> = example.split_whitespace().map(str::to_string).collect();
                 let length = command.paths[0].split(' ').count().min(words.len());
-                let start = (1..=length).rev().find(|n| command.paths.contains(&words[..*n].join(" ").as_str()));
+                let start = (1..=length)
+                    .rev()
+                    .find(|n| command.paths.contains(&words[..*n].join(" ").as_str()));
                 let start = start.unwrap_or_else(|| panic!("{example} calls another command"));
                 let parsed = flags::parse(command.flags, &words[start..], !command.stop_at_args)
                     .unwrap_or_else(|e| panic!("{example}: {e}"));

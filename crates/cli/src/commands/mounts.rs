@@ -61,8 +61,15 @@ fn fields(text: &str) -> Vec<String> {
 
 /// Reads a `--mount`.
 pub fn parse(text: &str) -> Result<Mount, String> {
-    let mut mount = Mount { kind: "volume".into(), ..Mount::default() };
-    let (mut bind, mut volume, mut tmpfs) = (BindOptions::default(), VolumeOptions::default(), TmpfsOptions::default());
+    let mut mount = Mount {
+        kind: "volume".into(),
+        ..Mount::default()
+    };
+    let (mut bind, mut volume, mut tmpfs) = (
+        BindOptions::default(),
+        VolumeOptions::default(),
+        TmpfsOptions::default(),
+    );
     let (mut labels, mut options) = (BTreeMap::new(), BTreeMap::new());
     let (mut has_bind, mut has_volume, mut has_tmpfs) = (false, false, false);
     for field in fields(text) {
@@ -138,12 +145,18 @@ pub fn parse(text: &str) -> Result<Mount, String> {
             return Err("option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction".into());
         }
         if bind.propagation != "rprivate" {
-            return Err("option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction".into());
+            return Err(
+                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"
+                    .into(),
+            );
         }
     }
     for (has, kind) in [(has_bind, "bind"), (has_volume, "volume"), (has_tmpfs, "tmpfs")] {
         if has && mount.kind != kind {
-            return Err(format!("cannot mix '{kind}-*' options with mount type '{}'", mount.kind));
+            return Err(format!(
+                "cannot mix '{kind}-*' options with mount type '{}'",
+                mount.kind
+            ));
         }
     }
     if !labels.is_empty() {
@@ -182,11 +195,17 @@ mod tests {
         let options = mount.volume_options.unwrap();
         assert!(options.no_copy && options.driver_config.unwrap().options.unwrap()["o"] == "a,b");
         let mount = parse("type=tmpfs,dst=/t,tmpfs-size=64m,tmpfs-mode=1770").unwrap();
-        assert_eq!(mount.tmpfs_options.map(|t| (t.size_bytes, t.mode)), Some((64 << 20, 0o1770)));
+        assert_eq!(
+            mount.tmpfs_options.map(|t| (t.size_bytes, t.mode)),
+            Some((64 << 20, 0o1770))
+        );
         for (text, why) in [
             ("foo", "invalid field 'foo' must be a key=value pair"),
             ("type=bind,src=/a", "target is required"),
-            ("type=bind,dst=/a,volume-nocopy", "cannot mix 'volume-*' options with mount type 'bind'"),
+            (
+                "type=bind,dst=/a,volume-nocopy",
+                "cannot mix 'volume-*' options with mount type 'bind'",
+            ),
             ("type=bind,dst=/a,x=y", "unexpected key 'x' in 'x=y'"),
             ("dst=/a,ro=x", "invalid value for ro: x"),
         ] {

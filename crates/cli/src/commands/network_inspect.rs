@@ -11,5 +11,8 @@ pub const COMMAND: Command = Command::new(
     Args::AtLeast(1),
     |cli, parsed| inspect::of_noun(cli, parsed, "networks", "network.Inspect"),
 )
-.flags(&[&[formats::INSPECT, Flag::bool("verbose", "Verbose output for diagnostics").short('v')]])
+.flags(&[&[
+    formats::INSPECT,
+    Flag::bool("verbose", "Verbose output for diagnostics").short('v'),
+]])
 .examples(&["network inspect bridge"]);

@@ -12,15 +12,20 @@ use api::network::Network;
 use api::time::Time;
 use std::rc::Rc;
 
-pub const COMMAND: Command =
-    Command::new(&["network ls", "network list"], "[OPTIONS]", "List networks", Args::None, run)
-        .flags(&[&[
-            formats::FILTER,
-            formats::TABLE,
-            Flag::bool("no-trunc", "Do not truncate the output"),
-            Flag::bool("quiet", "Only display network IDs").short('q'),
-        ]])
-        .examples(&["network ls --filter driver=bridge"]);
+pub const COMMAND: Command = Command::new(
+    &["network ls", "network list"],
+    "[OPTIONS]",
+    "List networks",
+    Args::None,
+    run,
+)
+.flags(&[&[
+    formats::FILTER,
+    formats::TABLE,
+    Flag::bool("no-trunc", "Do not truncate the output"),
+    Flag::bool("quiet", "Only display network IDs").short('q'),
+]])
+.examples(&["network ls --filter driver=bridge"]);
 
 const TITLES: &[(&str, &str)] = &[
     ("ID", "NETWORK ID"),
@@ -35,8 +40,13 @@ const TITLES: &[(&str, &str)] = &[
 ];
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
-    let format =
-        choose(cli, parsed, "networksFormat", table_of(&["ID", "Name", "Driver", "Scope"]), "{{.ID}}");
+    let format = choose(
+        cli,
+        parsed,
+        "networksFormat",
+        table_of(&["ID", "Name", "Driver", "Scope"]),
+        "{{.ID}}",
+    );
     let request = Request::get("/networks").query_unless_empty("filters", &formats::filters(parsed));
     let mut list: Vec<Network> = cli.client.send(request)?.json()?;
     list.sort_by(|a, b| natural(&a.name, &b.name));
@@ -47,7 +57,14 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
 
 fn row(network: &Network, trunc: bool) -> Rc<Row> {
     let texts = [
-        ("ID", if trunc { short_id(&network.id).to_string() } else { network.id.clone() }),
+        (
+            "ID",
+            if trunc {
+                short_id(&network.id).to_string()
+            } else {
+                network.id.clone()
+            },
+        ),
         ("Name", network.name.clone()),
         ("Driver", network.driver.clone()),
         ("Scope", network.scope.clone()),
@@ -58,5 +75,9 @@ fn row(network: &Network, trunc: bool) -> Rc<Row> {
         ("CreatedAt", Time::parse(&network.created).map(time).unwrap_or_default()),
     ];
     let fields = texts.into_iter().map(|(name, text)| (name, Value::str(text))).collect();
-    Rc::new(Row { kind: "*network.networkContext", fields, labels: Some(network.labels.clone()) })
+    Rc::new(Row {
+        kind: "*network.networkContext",
+        fields,
+        labels: Some(network.labels.clone()),
+    })
 }

@@ -15,5 +15,7 @@ pub const COMMAND: Command = Command::new(
 .examples(&["pause web"]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
-    each(cli, &parsed.args, |name| post(cli, path("containers", name, "pause"), &[]))
+    each(cli, &parsed.args, |name| {
+        post(cli, path("containers", name, "pause"), &[])
+    })
 }

@@ -1,7 +1,7 @@
 //! `port`: where on the host a container's ports are published.
 
-use super::requests::path;
 use super::formats::natural;
+use super::requests::path;
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::Parsed;
@@ -35,7 +35,11 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         }
         None => {
             for (port, list) in &ports {
-                lines.extend(list.iter().flatten().map(|binding| format!("{port} -> {}", address(binding))));
+                lines.extend(
+                    list.iter()
+                        .flatten()
+                        .map(|binding| format!("{port} -> {}", address(binding))),
+                );
             }
         }
     }

@@ -25,7 +25,11 @@ pub fn publish(text: &str, bindings: &mut PortBindings) -> Result<(), String> {
     let (container, protocol) = container.split_once('/').unwrap_or((container, "tcp"));
     let bare = match ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')) {
         Some(ip) => ip,
-        None if ip.contains(':') => return Err(format!("invalid IP address {ip}: address {ip}:: too many colons in address")),
+        None if ip.contains(':') => {
+            return Err(format!(
+                "invalid IP address {ip}: address {ip}:: too many colons in address"
+            ));
+        }
         None => ip,
     };
     if !bare.is_empty() && bare.parse::<IpAddr>().is_err() {
@@ -43,10 +47,16 @@ pub fn publish(text: &str, bindings: &mut PortBindings) -> Result<(), String> {
         && high - low != last - first
         && first != last
     {
-        return Err(format!("invalid ranges specified for container and host Ports: {container} and {host}"));
+        return Err(format!(
+            "invalid ranges specified for container and host Ports: {container} and {host}"
+        ));
     }
     let protocol = protocol.to_lowercase();
-    let protocol = if protocol.is_empty() { "tcp".to_string() } else { protocol };
+    let protocol = if protocol.is_empty() {
+        "tcp".to_string()
+    } else {
+        protocol
+    };
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         return Err(format!("invalid proto: {protocol}"));
     }
@@ -57,8 +67,15 @@ pub fn publish(text: &str, bindings: &mut PortBindings) -> Result<(), String> {
             Some((low, high)) if first == last && low != high => format!("{low}-{high}"),
             Some((low, _)) => (low + (port - first)).to_string(),
         };
-        let binding = PortBinding { host_ip: bare.to_string(), host_port };
-        bindings.entry(format!("{port}/{protocol}")).or_default().get_or_insert_default().push(binding);
+        let binding = PortBinding {
+            host_ip: bare.to_string(),
+            host_port,
+        };
+        bindings
+            .entry(format!("{port}/{protocol}"))
+            .or_default()
+            .get_or_insert_default()
+            .push(binding);
     }
     Ok(())
 }
@@ -72,8 +89,16 @@ fn from_pairs(text: &str) -> Result<String, String> {
             "published" => published = value,
             "protocol" => protocol = value,
             "mode" if matches!(value, "host" | "ingress") => {}
-            "mode" => return Err(format!("invalid publish mode value ({value}): must be either 'ingress' or 'host'")),
-            _ => return Err(format!("invalid publish opts format (should be name=value but got '{pair}')")),
+            "mode" => {
+                return Err(format!(
+                    "invalid publish mode value ({value}): must be either 'ingress' or 'host'"
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "invalid publish opts format (should be name=value but got '{pair}')"
+                ));
+            }
         }
     }
     Ok(format!("{published}:{target}/{protocol}"))
@@ -86,10 +111,16 @@ pub fn expose(text: &str) -> Result<Vec<String>, String> {
     }
     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let (first, last) = range(port).ok_or_else(|| {
-        let why = if port.is_empty() { "empty string specified for ports".into() } else { format!("invalid port: {port}") };
+        let why = if port.is_empty() {
+            "empty string specified for ports".into()
+        } else {
+            format!("invalid port: {port}")
+        };
         format!("invalid range format for --expose: {text}, error: {why}")
     })?;
-    Ok((first..=last).map(|port| format!("{port}/{}", protocol.to_lowercase())).collect())
+    Ok((first..=last)
+        .map(|port| format!("{port}/{}", protocol.to_lowercase()))
+        .collect())
 }
 
 #[cfg(test)]
@@ -100,7 +131,9 @@ mod tests {
         let mut bindings = PortBindings::new();
         publish(text, &mut bindings)?;
         let all = bindings.iter().flat_map(|(port, list)| {
-            list.iter().flatten().map(move |b| format!("{port}<{}|{}", b.host_ip, b.host_port))
+            list.iter()
+                .flatten()
+                .map(move |b| format!("{port}<{}|{}", b.host_ip, b.host_port))
         });
         Ok(all.collect::<Vec<_>>().join(" "))
     }
@@ -118,7 +151,10 @@ mod tests {
             ("target=80,published=8080,protocol=udp", Ok("80/udp<|8080")),
             ("99999:1", Err("invalid hostPort: 99999")),
             ("1:x", Err("invalid containerPort: x")),
-            ("1-3:1-2", Err("invalid ranges specified for container and host Ports: 1-2 and 1-3")),
+            (
+                "1-3:1-2",
+                Err("invalid ranges specified for container and host Ports: 1-2 and 1-3"),
+            ),
             ("80/foo", Err("invalid proto: foo")),
             ("a:80:80", Err("invalid IP address: a")),
             ("80:", Err("no port specified: 80:<empty>")),

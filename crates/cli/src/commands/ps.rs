@@ -6,7 +6,7 @@ use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::quote::quote;
 use crate::rows::{self, Row, table_of};
-use crate::templates::{Template, Value};
+use crate::templates::{Template, Type, Value};
 use crate::units::{ago, created_at, ellipsis, short_id};
 use api::client::Request;
 use api::container::{Port, Summary};
@@ -26,7 +26,9 @@ pub const COMMAND: Command = Command::new(
     Flag::bool("all", "Show all containers (default shows just running)").short('a'),
     formats::FILTER,
     formats::TABLE,
-    Flag::int("last", "Show n last created containers (includes all states)").short('n').default("-1"),
+    Flag::int("last", "Show n last created containers (includes all states)")
+        .short('n')
+        .default("-1"),
     Flag::bool("latest", "Show the latest created container (includes all states)").short('l'),
     Flag::bool("no-trunc", "Don't truncate output"),
     Flag::bool("quiet", "Only display container IDs").short('q'),
@@ -81,8 +83,7 @@ fn check(format: &str) -> Result<(), Failure> {
     if format == "json" {
         return Ok(());
     }
-    let template =
-        Template::parse(format).map_err(|why| Failure::new(format!("failed to parse template: {why}")))?;
+    let template = Template::parse(format).map_err(|why| Failure::new(format!("failed to parse template: {why}")))?;
     let sample = Value::Object(row(Summary::default(), true));
     match template.execute(&sample) {
         Err((_, why)) if why.contains("can't evaluate field") => {
@@ -94,16 +95,29 @@ fn check(format: &str) -> Result<(), Failure> {
 
 pub fn row(container: Summary, trunc: bool) -> Rc<Row> {
     let id = if trunc { short_id(&container.id) } else { &container.id };
-    let mut names: Vec<String> =
-        container.names.iter().map(|name| name.strip_prefix('/').unwrap_or(name).to_string()).collect();
+    let mut names: Vec<String> = container
+        .names
+        .iter()
+        .map(|name| name.strip_prefix('/').unwrap_or(name).to_string())
+        .collect();
     if trunc && let Some(name) = names.iter().find(|name| !name.contains('/')) {
         names = vec![name.clone()];
     }
-    let command = if trunc { ellipsis(&container.command, 20) } else { container.command.clone() };
+    let command = if trunc {
+        ellipsis(&container.command, 20)
+    } else {
+        container.command.clone()
+    };
     let mounts: Vec<String> = container
         .mounts
         .iter()
-        .map(|mount| if mount.name.is_empty() { mount.source.as_str() } else { mount.name.as_str() })
+        .map(|mount| {
+            if mount.name.is_empty() {
+                mount.source.as_str()
+            } else {
+                mount.name.as_str()
+            }
+        })
         .map(|name| if trunc { ellipsis(name, 15) } else { name.to_string() })
         .collect();
     let size = human_precision(container.size_rw, 3);
@@ -130,6 +144,7 @@ pub fn row(container: Summary, trunc: bool) -> Rc<Row> {
             ("Mounts", Value::str(mounts.join(","))),
             ("LocalVolumes", Value::str(local.to_string())),
             ("Networks", Value::str(networks.join(","))),
+            ("Platform", Value::Pointer(Rc::new(Type::parse("v1.Platform")), None)),
         ],
         labels: Some(container.labels),
     })
@@ -162,12 +177,22 @@ pub fn ports(mut ports: Vec<Port>) -> String {
         let key = |port: &Port| (port.private_port, port.ip.clone(), port.public_port, port.kind.clone());
         key(a).cmp(&key(b))
     });
-    let join = |ip: &str, rest: String| if ip.contains(':') { format!("[{ip}]:{rest}") } else { format!("{ip}:{rest}") };
+    let join = |ip: &str, rest: String| {
+        if ip.contains(':') {
+            format!("[{ip}]:{rest}")
+        } else {
+            format!("{ip}:{rest}")
+        }
+    };
     let mut groups: BTreeMap<(String, String), (u16, u16)> = BTreeMap::new();
     let mut order: Vec<(String, String)> = Vec::new();
     let (mut shown, mut mapped) = (Vec::new(), Vec::new());
     let group = |key: &(String, String), first: u16, last: u16| {
-        let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        let range = if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        };
         match key.0.as_str() {
             "" => format!("{range}/{}", key.1),
             ip => format!("{}->{range}/{}", join(ip, range.clone()), key.1),
@@ -175,7 +200,12 @@ pub fn ports(mut ports: Vec<Port>) -> String {
     };
     for port in ports {
         if !port.ip.is_empty() && port.public_port != port.private_port {
-            mapped.push(format!("{}->{}/{}", join(&port.ip, port.public_port.to_string()), port.private_port, port.kind));
+            mapped.push(format!(
+                "{}->{}/{}",
+                join(&port.ip, port.public_port.to_string()),
+                port.private_port,
+                port.kind
+            ));
             continue;
         }
         let key = (port.ip, port.kind);
@@ -202,12 +232,26 @@ mod tests {
 
     #[test]
     fn ports_are_grouped() {
-        let port = |ip: &str, private_port, public_port| Port { ip: ip.into(), private_port, public_port, kind: "tcp".into() };
+        let port = |ip: &str, private_port, public_port| Port {
+            ip: ip.into(),
+            private_port,
+            public_port,
+            kind: "tcp".into(),
+        };
         for (list, want) in [
             (vec![port("", 80, 0)], "80/tcp"),
-            (vec![port("", 80, 0), port("", 81, 0), port("", 83, 0)], "80-81/tcp, 83/tcp"),
-            (vec![port("0.0.0.0", 80, 8080), port("::", 80, 8080)], "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"),
-            (vec![port("0.0.0.0", 80, 80), port("0.0.0.0", 81, 81)], "0.0.0.0:80-81->80-81/tcp"),
+            (
+                vec![port("", 80, 0), port("", 81, 0), port("", 83, 0)],
+                "80-81/tcp, 83/tcp",
+            ),
+            (
+                vec![port("0.0.0.0", 80, 8080), port("::", 80, 8080)],
+                "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
+            ),
+            (
+                vec![port("0.0.0.0", 80, 80), port("0.0.0.0", 81, 81)],
+                "0.0.0.0:80-81->80-81/tcp",
+            ),
         ] {
             assert_eq!(ports(list), want);
         }

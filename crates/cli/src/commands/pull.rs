@@ -35,6 +35,14 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         }
     }
     let platform = requests::platform(parsed.text("platform"));
-    requests::pull(cli, &reference, all, &platform, &mut std::io::stdout(), terminal::is_output(), quiet)?;
+    requests::pull(
+        cli,
+        &reference,
+        all,
+        &platform,
+        &mut std::io::stdout(),
+        terminal::is_output(),
+        quiet,
+    )?;
     cli.say(reference.canonical())
 }

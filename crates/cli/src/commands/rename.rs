@@ -19,6 +19,10 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     if old.is_empty() || new.is_empty() {
         return Err(Failure::new("Error: Neither old nor new names may be empty"));
     }
-    post(cli, path("containers", old, "rename"), &[("name", new)])
-        .map_err(|failure| Failure::new(format!("{}\nError: failed to rename container named {old}", failure.text)))
+    post(cli, path("containers", old, "rename"), &[("name", new)]).map_err(|failure| {
+        Failure::new(format!(
+            "{}\nError: failed to rename container named {old}",
+            failure.text
+        ))
+    })
 }

@@ -12,7 +12,11 @@ use std::io::Write;
 /// The path of a container, an exec, ….
 pub fn path(noun: &str, name: &str, verb: &str) -> String {
     let name = escape(name, b"/:@+");
-    if verb.is_empty() { format!("/{noun}/{name}") } else { format!("/{noun}/{name}/{verb}") }
+    if verb.is_empty() {
+        format!("/{noun}/{name}")
+    } else {
+        format!("/{noun}/{name}/{verb}")
+    }
 }
 
 /// Does one thing to each of some names; each that went well is printed, what went wrong is told at the end.
@@ -29,7 +33,9 @@ pub fn each(cli: &Cli, names: &[String], act: impl Fn(&str) -> Result<(), Failur
 
 /// Posts without a body and without an answer that matters.
 pub fn post(cli: &Cli, path: String, query: &[(&str, &str)]) -> Result<(), Failure> {
-    let request = query.iter().fold(Request::post(path), |request, (name, value)| request.query_unless_empty(name, value));
+    let request = query.iter().fold(Request::post(path), |request, (name, value)| {
+        request.query_unless_empty(name, value)
+    });
     cli.client.send(request)?.bytes()?;
     Ok(())
 }

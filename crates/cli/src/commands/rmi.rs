@@ -25,8 +25,9 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let mut errors = Vec::new();
     let mut fatal = false;
     for name in &parsed.args {
-        let request =
-            Request::delete(path("images", name, "")).flag("force", force).flag("noprune", parsed.bool("no-prune"));
+        let request = Request::delete(path("images", name, ""))
+            .flag("force", force)
+            .flag("noprune", parsed.bool("no-prune"));
         let done: Result<Vec<Deleted>, _> = cli.client.send(request).and_then(|response| response.json());
         match done {
             Ok(deleted) => cli.print(&lines(&deleted))?,

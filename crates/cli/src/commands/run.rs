@@ -29,13 +29,18 @@ pub const COMMAND: Command = Command::new(
     ],
 ])
 .stop_at_args()
-.examples(&["run --rm -it busybox sh", "run -d --name web -p 8080:80 --restart always nginx"]);
+.examples(&[
+    "run --rm -it busybox sh",
+    "run -d --name web -p 8080:80 --restart always nginx",
+]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let detach = parsed.bool("detach");
     let wanted = container_config::request(parsed, detach).map_err(|why| with_help(cli, "run", 125, &why))?;
     if detach && parsed.given("attach") {
-        return Err(Failure::new("conflicting options: cannot specify both --attach and --detach"));
+        return Err(Failure::new(
+            "conflicting options: cannot specify both --attach and --detach",
+        ));
     }
     if !detach {
         check_tty(wanted.config.attach_stdin, wanted.config.tty)?;
@@ -67,7 +72,11 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let connection = cli.client.hijack(request).map_err(|e| told(e.into()))?;
     let condition = if remove { "removed" } else { "next-exit" };
     stream::wait_for(&cli.client, &id, condition, &events).map_err(told)?;
-    let raw = if streams.tty && streams.stdin { Raw::enter()? } else { None };
+    let raw = if streams.tty && streams.stdin {
+        Raw::enter()?
+    } else {
+        None
+    };
     if raw.is_some() {
         stream::report_kills(&events)?;
     }
@@ -99,8 +108,16 @@ pub fn start(cli: &Cli, id: &str) -> Result<(), Failure> {
 /// The exit code of a start that failed, as shells give it for a command: 127 not found, 126 not executable.
 fn code(text: &str) -> i32 {
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if has(&["executable file not found", "no such file or directory", "system cannot find the file specified"]) {
+    if has(&[
+        "executable file not found",
+        "no such file or directory",
+        "system cannot find the file specified",
+    ]) {
         return 127;
     }
-    if has(&["permission denied", "is a directory"]) { 126 } else { 125 }
+    if has(&["permission denied", "is a directory"]) {
+        126
+    } else {
+        125
+    }
 }

@@ -40,7 +40,10 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         if failed.is_empty() {
             return Ok(());
         }
-        return Err(Failure::new(format!("Error: failed to start containers: {}", failed.join(", "))));
+        return Err(Failure::new(format!(
+            "Error: failed to start containers: {}",
+            failed.join(", ")
+        )));
     }
     if parsed.args.len() > 1 {
         return Err(Failure::new("you cannot start and attach multiple containers at once"));
@@ -54,9 +57,21 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         stream::proxy_signals(&cli.client, &container.id)?;
     }
     let keys = stream::detach_keys(cli, parsed.text("detach-keys"))?;
-    let streams = Streams { stdin, stdout: true, stderr: true, tty, keys };
-    let connection = cli.client.hijack(attach::request(&container.id, &streams, parsed.text("detach-keys")))?;
-    let condition = if container.host_config.auto_remove { "removed" } else { "next-exit" };
+    let streams = Streams {
+        stdin,
+        stdout: true,
+        stderr: true,
+        tty,
+        keys,
+    };
+    let connection = cli
+        .client
+        .hijack(attach::request(&container.id, &streams, parsed.text("detach-keys")))?;
+    let condition = if container.host_config.auto_remove {
+        "removed"
+    } else {
+        "next-exit"
+    };
     stream::wait_for(&cli.client, &container.id, condition, &events)?;
     let raw = if tty && stdin { Raw::enter()? } else { None };
     if raw.is_some() {

@@ -29,6 +29,10 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
 pub fn all(cli: &Cli, parsed: &Parsed, verb: &str) -> Result<(), Failure> {
     let timeout = parsed.int("timeout").map(|n| n.to_string()).unwrap_or_default();
     each(cli, &parsed.args, |name| {
-        post(cli, path("containers", name, verb), &[("signal", parsed.text("signal")), ("t", &timeout)])
+        post(
+            cli,
+            path("containers", name, verb),
+            &[("signal", parsed.text("signal")), ("t", &timeout)],
+        )
     })
 }

@@ -19,7 +19,9 @@ pub const COMMAND: Command = Command::new(&["system prune"], "[OPTIONS]", "Remov
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let (all, volumes) = (parsed.bool("all"), parsed.bool("volumes"));
     if volumes && parsed.list("filter").iter().any(|filter| filter.starts_with("until=")) {
-        return Err(Failure::new("ERROR: The \"until\" filter is not supported with \"--volumes\""));
+        return Err(Failure::new(
+            "ERROR: The \"until\" filter is not supported with \"--volumes\"",
+        ));
     }
     if !parsed.bool("force") {
         let mut question = "WARNING! This will remove:\n  - all stopped containers\n".to_string();
@@ -39,7 +41,11 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let filters = formats::filters(parsed);
     let (mut text, mut space) = container_prune::prune(cli, &filters)?;
     if volumes {
-        let (more, freed) = told(&post(cli, "/volumes/prune", &filters)?, "VolumesDeleted", "Deleted Volumes:");
+        let (more, freed) = told(
+            &post(cli, "/volumes/prune", &filters)?,
+            "VolumesDeleted",
+            "Deleted Volumes:",
+        );
         text.push_str(&more);
         space += freed;
     }

@@ -19,7 +19,9 @@ pub const COMMAND: Command = Command::new(
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let (source, target) = (&parsed.args[0], &parsed.args[1]);
     let reference = Reference::parse(target).map_err(|why| {
-        Failure::new(format!("Error parsing reference: \"{target}\" is not a valid repository/tag: {why}"))
+        Failure::new(format!(
+            "Error parsing reference: \"{target}\" is not a valid repository/tag: {why}"
+        ))
     })?;
     if reference.digest().is_some() {
         return Err(Failure::new("refusing to create a tag with a digest reference"));

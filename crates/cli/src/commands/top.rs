@@ -20,7 +20,10 @@ pub const COMMAND: Command = Command::new(
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let request = Request::get(path("containers", parsed.first(), "top"));
-    let top: Top = cli.client.send(request.query_unless_empty("ps_args", &parsed.args[1..].join(" ")))?.json()?;
+    let top: Top = cli
+        .client
+        .send(request.query_unless_empty("ps_args", &parsed.args[1..].join(" ")))?
+        .json()?;
     let mut text = format!("{}\n", top.titles.join("\t"));
     for process in &top.processes {
         text.push_str(&format!("{}\n", process.join("\t")));

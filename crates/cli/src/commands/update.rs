@@ -12,9 +12,13 @@ use api::container::UpdateResponse;
 use serde_json::{Map, Value, json};
 
 const FLAGS: &[Flag] = &[
-    Flag::new("blkio-weight", Kind::Text("uint16"), "Block IO (relative weight), between 10 and 1000, or 0 to disable")
-        .default("0")
-        .check(check_uint16),
+    Flag::new(
+        "blkio-weight",
+        Kind::Text("uint16"),
+        "Block IO (relative weight), between 10 and 1000, or 0 to disable",
+    )
+    .default("0")
+    .check(check_uint16),
     Flag::int("cpu-period", "Limit CPU CFS (Completely Fair Scheduler) period"),
     Flag::int("cpu-quota", "Limit CPU CFS (Completely Fair Scheduler) quota"),
     Flag::int("cpu-rt-period", "Limit the CPU real-time period in microseconds"),
@@ -23,10 +27,16 @@ const FLAGS: &[Flag] = &[
     Flag::new("cpus", Kind::Text("decimal"), "Number of CPUs").check(check_cpus),
     Flag::text("cpuset-cpus", "CPUs in which to allow execution (0-3, 0,1)"),
     Flag::text("cpuset-mems", "MEMs in which to allow execution (0-3, 0,1)"),
-    Flag::new("memory", Kind::Text("bytes"), "Memory limit").short('m').check(check_bytes),
+    Flag::new("memory", Kind::Text("bytes"), "Memory limit")
+        .short('m')
+        .check(check_bytes),
     Flag::new("memory-reservation", Kind::Text("bytes"), "Memory soft limit").check(check_bytes),
-    Flag::new("memory-swap", Kind::Text("bytes"), "Swap limit equal to memory plus swap: -1 to enable unlimited swap")
-        .check(check_swap),
+    Flag::new(
+        "memory-swap",
+        Kind::Text("bytes"),
+        "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
+    )
+    .check(check_swap),
     Flag::int("pids-limit", "Tune container pids limit (set -1 for unlimited)"),
     Flag::text("restart", "Restart policy to apply when a container exits"),
 ];
@@ -39,7 +49,10 @@ pub const COMMAND: Command = Command::new(
     run,
 )
 .flags(&[FLAGS])
-.examples(&["update --restart unless-stopped web", "update --memory 128m --cpus 0.5 web"]);
+.examples(&[
+    "update --restart unless-stopped web",
+    "update --memory 128m --cpus 0.5 web",
+]);
 
 /// Flags whose values are numbers, by their names in the API.
 const NUMBERS: &[(&str, &str)] = &[
@@ -52,12 +65,17 @@ const NUMBERS: &[(&str, &str)] = &[
     ("blkio-weight", "BlkioWeight"),
 ];
 
-const SIZES: &[(&str, &str)] =
-    &[("memory", "Memory"), ("memory-reservation", "MemoryReservation"), ("memory-swap", "MemorySwap")];
+const SIZES: &[(&str, &str)] = &[
+    ("memory", "Memory"),
+    ("memory-reservation", "MemoryReservation"),
+    ("memory-swap", "MemorySwap"),
+];
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     if !FLAGS.iter().any(|flag| parsed.given(flag.long)) {
-        return Err(Failure::new("you must provide one or more flags when using this command"));
+        return Err(Failure::new(
+            "you must provide one or more flags when using this command",
+        ));
     }
     let mut body = Map::new();
     for (flag, name) in NUMBERS {
@@ -67,7 +85,11 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     }
     for (flag, name) in SIZES {
         if let Some(text) = parsed.get(flag) {
-            let size = if text == "-1" { -1 } else { parse_size(text).map_err(Failure::new)? };
+            let size = if text == "-1" {
+                -1
+            } else {
+                parse_size(text).map_err(Failure::new)?
+            };
             body.insert((*name).into(), json!(size));
         }
     }
@@ -81,7 +103,10 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     }
     if let Some(text) = parsed.get("restart") {
         let policy = restart_policy(text).map_err(Failure::new)?;
-        body.insert("RestartPolicy".into(), serde_json::to_value(policy).unwrap_or(Value::Null));
+        body.insert(
+            "RestartPolicy".into(),
+            serde_json::to_value(policy).unwrap_or(Value::Null),
+        );
     }
     let (mut failures, mut warnings) = (Failures::default(), Vec::new());
     for name in &parsed.args {

@@ -9,10 +9,15 @@ use crate::templates::{Template, Type, Value};
 use api::client::Client;
 use serde_json::{Value as Json, json};
 
-pub const COMMAND: Command =
-    Command::new(&["version"], "[OPTIONS]", "Show the Docker version information", Args::None, run)
-        .flags(&[&[formats::INSPECT]])
-        .examples(&["version", "version --format {{.Server.Version}}"]);
+pub const COMMAND: Command = Command::new(
+    &["version"],
+    "[OPTIONS]",
+    "Show the Docker version information",
+    Args::None,
+    run,
+)
+.flags(&[&[formats::INSPECT]])
+.examples(&["version", "version --format {{.Server.Version}}"]);
 
 /// When this was built; the build says.
 pub const BUILD_TIME: &str = match option_env!("BALENA_BUILD_TIME") {
@@ -37,10 +42,13 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         "json" => Some("{{json .}}"),
         format => Some(format),
     };
-    let template = template.map(|text| Template::named("version", text)).transpose().map_err(|why| Failure {
-        code: 64,
-        text: format!("template parsing error: {why}"),
-    })?;
+    let template = template
+        .map(|text| Template::named("version", text))
+        .transpose()
+        .map_err(|why| Failure {
+            code: 64,
+            text: format!("template parsing error: {why}"),
+        })?;
     let server = cli.client.get::<Json>("/version");
     let newest = Client::newest();
     let spoken = cli.client.version().unwrap_or(&newest).to_string();
@@ -61,7 +69,11 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         }
         return server.map(|_| ()).map_err(Failure::from);
     }
-    let downgraded = if spoken == newest { String::new() } else { format!(" (downgraded from {newest})") };
+    let downgraded = if spoken == newest {
+        String::new()
+    } else {
+        format!(" (downgraded from {newest})")
+    };
     let mut text = format!(
         "Client:\n Version:\t{}\n API version:\t{spoken}{downgraded}\n Git commit:\t{COMMIT}\n Built:\t{BUILD_TIME}\n OS/Arch:\tlinux/{}\n Context:\tdefault\n",
         api::ENGINE_VERSION,
@@ -78,11 +90,19 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
 fn show(server: &Json) -> String {
     let word = |json: &Json| json.as_str().unwrap_or_default().to_string();
     let platform = word(&server["Platform"]["Name"]);
-    let mut text = if platform.is_empty() { "\nServer:\n".to_string() } else { format!("\nServer: {platform}\n") };
+    let mut text = if platform.is_empty() {
+        "\nServer:\n".to_string()
+    } else {
+        format!("\nServer: {platform}\n")
+    };
     let engine = json!({"Name": "Engine", "Version": server["Version"], "Details": server});
     let listed = server["Components"].as_array().filter(|list| !list.is_empty()).cloned();
     for component in listed.unwrap_or_else(|| vec![engine]) {
-        let (name, version, details) = (word(&component["Name"]), word(&component["Version"]), &component["Details"]);
+        let (name, version, details) = (
+            word(&component["Name"]),
+            word(&component["Version"]),
+            &component["Details"],
+        );
         text.push_str(&format!(" {name}:\n  Version:\t{version}\n"));
         let detail = |key: &str| word(&details[key]);
         if name == "Engine" {
@@ -112,20 +132,30 @@ fn reformat(text: &str) -> String {
         return text.to_string();
     };
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let plain = time.whole_seconds().to_rfc3339();
     let number = |range: std::ops::Range<usize>| plain[range].parse::<usize>().unwrap_or(1);
     let day = usize::try_from(time.seconds.div_euclid(86_400).rem_euclid(7)).unwrap_or(0);
     let month = MONTHS[(number(5..7) - 1).min(11)];
-    format!("{} {month} {:>2} {} {}", DAYS[day], number(8..10), &plain[11..19], &plain[..4])
+    format!(
+        "{} {month} {:>2} {} {}",
+        DAYS[day],
+        number(8..10),
+        &plain[11..19],
+        &plain[..4]
+    )
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn moments_as_ansi_c() {
-        assert_eq!(super::reformat("2026-05-07T21:09:36.000000000+00:00"), "Thu May  7 21:09:36 2026");
+        assert_eq!(
+            super::reformat("2026-05-07T21:09:36.000000000+00:00"),
+            "Thu May  7 21:09:36 2026"
+        );
         assert_eq!(super::reformat("unknown"), "unknown");
     }
 }

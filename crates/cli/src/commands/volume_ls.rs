@@ -11,10 +11,19 @@ use api::progress::human;
 use api::volume::{List, Volume};
 use std::rc::Rc;
 
-pub const COMMAND: Command =
-    Command::new(&["volume ls", "volume list"], "[OPTIONS]", "List volumes", Args::None, run)
-        .flags(&[&[formats::FILTER, formats::TABLE, Flag::bool("quiet", "Only display volume names").short('q')]])
-        .examples(&["volume ls --filter dangling=true"]);
+pub const COMMAND: Command = Command::new(
+    &["volume ls", "volume list"],
+    "[OPTIONS]",
+    "List volumes",
+    Args::None,
+    run,
+)
+.flags(&[&[
+    formats::FILTER,
+    formats::TABLE,
+    Flag::bool("quiet", "Only display volume names").short('q'),
+]])
+.examples(&["volume ls --filter dangling=true"]);
 
 pub const TITLES: &[(&str, &str)] = &[
     ("Name", "VOLUME NAME"),
@@ -63,5 +72,9 @@ pub fn row(volume: &Volume) -> Rc<Row> {
         ("Status", UNKNOWN.to_string()),
     ];
     let fields = texts.into_iter().map(|(name, text)| (name, Value::str(text))).collect();
-    Rc::new(Row { kind: "*formatter.volumeContext", fields, labels: Some(labels) })
+    Rc::new(Row {
+        kind: "*formatter.volumeContext",
+        fields,
+        labels: Some(labels),
+    })
 }

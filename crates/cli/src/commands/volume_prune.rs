@@ -8,20 +8,26 @@ use crate::flags::{Flag, Parsed};
 use api::progress::human;
 use std::collections::BTreeMap;
 
-pub const COMMAND: Command =
-    Command::new(&["volume prune"], "[OPTIONS]", "Remove unused local volumes", Args::None, run)
-        .flags(&[&[
-            Flag::bool("all", "Remove all unused volumes, not just anonymous ones").short('a'),
-            formats::PRUNE_FILTER,
-            Flag::bool("force", "Do not prompt for confirmation").short('f'),
-        ]])
-        .examples(&["volume prune -f"]);
+pub const COMMAND: Command = Command::new(
+    &["volume prune"],
+    "[OPTIONS]",
+    "Remove unused local volumes",
+    Args::None,
+    run,
+)
+.flags(&[&[
+    Flag::bool("all", "Remove all unused volumes, not just anonymous ones").short('a'),
+    formats::PRUNE_FILTER,
+    Flag::bool("force", "Do not prompt for confirmation").short('f'),
+]])
+.examples(&["volume prune -f"]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let all = parsed.bool("all");
     let which = if all { "all" } else { "anonymous" };
-    let question =
-        format!("WARNING! This will remove {which} local volumes not used by at least one container.\nAre you sure you want to continue?");
+    let question = format!(
+        "WARNING! This will remove {which} local volumes not used by at least one container.\nAre you sure you want to continue?"
+    );
     if !parsed.bool("force") && !cli.confirm(&question)? {
         return Err(Failure::new("volume prune has been cancelled"));
     }

@@ -18,7 +18,8 @@ pub const COMMAND: Command = Command::new(
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     each(cli, &parsed.args, |name| {
-        cli.client.send(Request::delete(path("volumes", name, "")).flag("force", parsed.bool("force")))?;
+        cli.client
+            .send(Request::delete(path("volumes", name, "")).flag("force", parsed.bool("force")))?;
         Ok(())
     })
 }

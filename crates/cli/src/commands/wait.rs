@@ -19,8 +19,10 @@ pub const COMMAND: Command = Command::new(
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let mut failures = Failures::default();
     for name in &parsed.args {
-        let ended: Result<WaitResponse, _> =
-            cli.client.send(Request::post(path("containers", name, "wait"))).and_then(|response| response.json());
+        let ended: Result<WaitResponse, _> = cli
+            .client
+            .send(Request::post(path("containers", name, "wait")))
+            .and_then(|response| response.json());
         match ended {
             Ok(ended) => cli.say(ended.status_code)?,
             Err(e) => failures.add(e),

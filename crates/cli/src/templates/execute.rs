@@ -43,7 +43,13 @@ type Result<T> = std::result::Result<T, String>;
 pub fn execute(run: &Run<'_>, dot: &Value, out: &mut String) -> Result<()> {
     let nodes = run.trees.get("").cloned().unwrap_or_default();
     let variables = vec![("$".to_string(), dot.clone())];
-    let mut state = State { run, out, variables, tree: run.name.to_string(), depth: 0 };
+    let mut state = State {
+        run,
+        out,
+        variables,
+        tree: run.name.to_string(),
+        depth: 0,
+    };
     state.walk(&nodes, dot).map(|_| ())
 }
 
@@ -106,13 +112,20 @@ impl State<'_> {
         let value = self.pipe(pipe, dot)?;
         let int = |n: usize| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
         let pairs: Vec<(Value, Value)> = match value.deref() {
-            Value::List(_, items) => {
-                items.iter().flat_map(|items| items.iter()).enumerate().map(|(i, item)| (int(i), item.clone())).collect()
-            }
-            Value::Map(_, items) => {
-                items.iter().flat_map(|map| map.iter()).map(|(key, item)| (Value::str(key), item.clone())).collect()
-            }
-            Value::Int(n) => (0..*n.min(&1_000_000)).map(|i| (Value::Int(i), Value::Int(i))).collect(),
+            Value::List(_, items) => items
+                .iter()
+                .flat_map(|items| items.iter())
+                .enumerate()
+                .map(|(i, item)| (int(i), item.clone()))
+                .collect(),
+            Value::Map(_, items) => items
+                .iter()
+                .flat_map(|map| map.iter())
+                .map(|(key, item)| (Value::str(key), item.clone()))
+                .collect(),
+            Value::Int(n) => (0..*n.min(&1_000_000))
+                .map(|i| (Value::Int(i), Value::Int(i)))
+                .collect(),
             Value::Nil => Vec::new(),
             other => {
                 let why = format!("range can't iterate over {}", format::plain(other));
@@ -204,7 +217,11 @@ impl State<'_> {
             _ => {}
         }
         if !rest.is_empty() || last.is_some() {
-            return self.fail(first.at, &first.to_string(), format!("can't give argument to non-function {first}"));
+            return self.fail(
+                first.at,
+                &first.to_string(),
+                format!("can't give argument to non-function {first}"),
+            );
         }
         if matches!(first.what, Operand::Nil) {
             return self.fail(first.at, "nil", "nil is not a command");
@@ -250,7 +267,11 @@ impl State<'_> {
             match wrong {
                 Some((arg, _)) if at_argument => self.fail(arg.at, &arg.to_string(), why),
                 _ => {
-                    let context = if why.starts_with("error calling") { command.to_string() } else { name.to_string() };
+                    let context = if why.starts_with("error calling") {
+                        command.to_string()
+                    } else {
+                        name.to_string()
+                    };
                     self.fail(first.at, &context, why)
                 }
             }
@@ -258,7 +279,11 @@ impl State<'_> {
     }
 
     fn variable(&self, name: &str) -> Value {
-        self.variables.iter().rev().find(|(known, _)| known == name).map_or(Value::Nil, |(_, value)| value.clone())
+        self.variables
+            .iter()
+            .rev()
+            .find(|(known, _)| known == name)
+            .map_or(Value::Nil, |(_, value)| value.clone())
     }
 
     fn operand(&mut self, expr: &Expr, dot: &Value) -> Result<Value> {
@@ -274,7 +299,9 @@ impl State<'_> {
                 self.chain(expr, value, &names[1..], &[], None, dot)
             }
             Operand::Function(name) => {
-                let command = Command { at: expr.at, args: vec![expr.clone()] };
+                let command = Command {
+                    args: vec![expr.clone()],
+                };
                 self.function(expr, name, &command, &[], None, dot)
             }
             Operand::Pipe(pipe) => self.pipe(pipe, dot),
@@ -319,8 +346,20 @@ impl State<'_> {
 
 /// One field of a value, by Go's rules.
 fn field(value: &Value, name: &str, args: &[Value], strict: bool, from_interface: bool) -> Result<Value> {
-    let type_name = || if from_interface { "interface {}".to_string() } else { value.type_name() };
-    let no_args = |what: Value| if args.is_empty() { Ok(what) } else { Err(format!("{name} has arguments but cannot be invoked as function")) };
+    let type_name = || {
+        if from_interface {
+            "interface {}".to_string()
+        } else {
+            value.type_name()
+        }
+    };
+    let no_args = |what: Value| {
+        if args.is_empty() {
+            Ok(what)
+        } else {
+            Err(format!("{name} has arguments but cannot be invoked as function"))
+        }
+    };
     match value.deref() {
         Value::Object(object) => match object.field(name, args) {
             Some(value) => value,
@@ -334,7 +373,10 @@ fn field(value: &Value, name: &str, args: &[Value], strict: bool, from_interface
             if !args.is_empty() {
                 return Err(format!("{name} is not a method but has arguments"));
             }
-            match items.as_ref().and_then(|map: &Rc<BTreeMap<String, Value>>| map.get(name)) {
+            match items
+                .as_ref()
+                .and_then(|map: &Rc<BTreeMap<String, Value>>| map.get(name))
+            {
                 Some(value) => Ok(value.clone()),
                 None if strict => Err(format!("map has no entry for key {}", quote(name))),
                 None => Ok(Value::Nil),

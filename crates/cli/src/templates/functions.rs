@@ -6,8 +6,8 @@ use std::cmp::Ordering;
 
 /// Names of all; `and` and `or` stop early and are called by the executor itself.
 const NAMES: &[&str] = &[
-    "and", "call", "eq", "ge", "gt", "html", "index", "join", "js", "json", "le", "len", "lower", "lt", "ne", "not", "or",
-    "pad", "print", "printf", "println", "slice", "split", "title", "truncate", "upper", "urlquery",
+    "and", "call", "eq", "ge", "gt", "html", "index", "join", "js", "json", "le", "len", "lower", "lt", "ne", "not",
+    "or", "pad", "print", "printf", "println", "slice", "split", "title", "truncate", "upper", "urlquery",
 ];
 
 /// Says whether there is a function of this name.
@@ -33,8 +33,15 @@ fn arity(name: &str) -> (usize, usize) {
 pub fn call(name: &str, args: &[Value], header: bool) -> Result {
     let (least, most) = arity(name);
     if args.len() < least || args.len() > most {
-        let want = if most == usize::MAX { format!("at least {least}") } else { least.to_string() };
-        return Err(format!("wrong number of args for {name}: want {want} got {}", args.len()));
+        let want = if most == usize::MAX {
+            format!("at least {least}")
+        } else {
+            least.to_string()
+        };
+        return Err(format!(
+            "wrong number of args for {name}: want {want} got {}",
+            args.len()
+        ));
     }
     if header && matches!(name, "json" | "title" | "lower" | "upper" | "truncate") {
         return Ok(args[0].clone());
@@ -87,7 +94,11 @@ pub fn call(name: &str, args: &[Value], header: bool) -> Result {
         "html" => Ok(Value::str(html(&joined(args)))),
         "js" => Ok(Value::str(js(&joined(args)))),
         "urlquery" => Ok(Value::str(api::client::escape(&joined(args), b" ").replace(' ', "+"))),
-        "call" => Err(calling(format!("non-function {} of type {}", "<value>", args[0].type_name()))),
+        "call" => Err(calling(format!(
+            "non-function {} of type {}",
+            "<value>",
+            args[0].type_name()
+        ))),
         "eq" => {
             let first = &args[0];
             if args.len() == 1 {
@@ -100,7 +111,9 @@ pub fn call(name: &str, args: &[Value], header: bool) -> Result {
             }
             Ok(Value::Bool(false))
         }
-        "ne" => equal(&args[0], &args[1]).map(|same| Value::Bool(!same)).map_err(calling),
+        "ne" => equal(&args[0], &args[1])
+            .map(|same| Value::Bool(!same))
+            .map_err(calling),
         "lt" | "le" | "gt" | "ge" => {
             let order = order(&args[0], &args[1]).map_err(calling)?;
             Ok(Value::Bool(match name {
@@ -226,9 +239,11 @@ fn index(item: &Value, keys: &[Value]) -> Result {
             }
             Value::Str(text) => Value::Uint(u64::from(text.as_bytes()[position(key, text.len(), false)?])),
             Value::Map(inner, items) => match key {
-                Value::Str(key) => {
-                    items.as_ref().and_then(|map| map.get(&**key)).cloned().unwrap_or_else(|| inner.zero())
-                }
+                Value::Str(key) => items
+                    .as_ref()
+                    .and_then(|map| map.get(&**key))
+                    .cloned()
+                    .unwrap_or_else(|| inner.zero()),
                 Value::Nil => return Err("value is nil; should be string".into()),
                 other => return Err(format!("value has type {}; should be string", other.type_name())),
             },
@@ -247,7 +262,11 @@ fn slice(item: &Value, keys: &[Value]) -> Result {
     let bounds = |length: usize| -> std::result::Result<(usize, usize), String> {
         let from = keys.first().map_or(Ok(0), |key| position(key, length, true))?;
         let to = keys.get(1).map_or(Ok(length), |key| position(key, length, true))?;
-        if from > to { Err(format!("invalid slice index: {from} > {to}")) } else { Ok((from, to)) }
+        if from > to {
+            Err(format!("invalid slice index: {from} > {to}"))
+        } else {
+            Ok((from, to))
+        }
     };
     match item.deref() {
         Value::Str(text) => {
@@ -257,7 +276,10 @@ fn slice(item: &Value, keys: &[Value]) -> Result {
         Value::List(inner, items) => {
             let items = items.as_ref().map(|items| items.as_slice()).unwrap_or_default();
             let (from, to) = bounds(items.len())?;
-            Ok(Value::List(inner.clone(), Some(std::rc::Rc::new(items[from..to].to_vec()))))
+            Ok(Value::List(
+                inner.clone(),
+                Some(std::rc::Rc::new(items[from..to].to_vec())),
+            ))
         }
         Value::Nil => Err("slice of untyped nil".into()),
         other => Err(format!("can't slice item of type {}", other.type_name())),

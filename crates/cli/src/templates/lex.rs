@@ -46,12 +46,20 @@ pub struct LexError {
 pub fn lex(text: &str) -> (Vec<Token>, Option<LexError>) {
     let mut tokens = Vec::new();
     let error = run(text, &mut tokens).err();
-    tokens.push(Token { kind: Kind::End, text: String::new(), at: text.len() });
+    tokens.push(Token {
+        kind: Kind::End,
+        text: String::new(),
+        at: text.len(),
+    });
     (tokens, error)
 }
 
 fn push(tokens: &mut Vec<Token>, kind: Kind, text: &str, at: usize) {
-    tokens.push(Token { kind, text: text.to_string(), at });
+    tokens.push(Token {
+        kind,
+        text: text.to_string(),
+        at,
+    });
 }
 
 const SPACES: [char; 4] = [' ', '\t', '\r', '\n'];
@@ -89,7 +97,10 @@ fn run(text: &str, tokens: &mut Vec<Token>) -> Result<(), LexError> {
         if body.starts_with("/*") {
             let from = text.len() - body.len();
             let Some(end) = body.find("*/") else {
-                return Err(LexError { at: from, why: "unclosed comment".into() });
+                return Err(LexError {
+                    at: from,
+                    why: "unclosed comment".into(),
+                });
             };
             let mut close = from + end + 2;
             let tail = &text[close..];
@@ -97,7 +108,10 @@ fn run(text: &str, tokens: &mut Vec<Token>) -> Result<(), LexError> {
             trim = trimmed;
             close += if trimmed { 2 } else { 0 };
             if !text[close..].starts_with("}}") {
-                return Err(LexError { at: close, why: "comment ends before closing delimiter".into() });
+                return Err(LexError {
+                    at: close,
+                    why: "comment ends before closing delimiter".into(),
+                });
             }
             at = close + 2;
             continue;
@@ -153,10 +167,20 @@ fn action(text: &str, mut at: usize, tokens: &mut Vec<Token>) -> Result<(usize, 
                 depth -= 1;
                 (Kind::RightParen, 1)
             }
-            '"' => (Kind::Quoted, quoted(rest, '"').ok_or(LexError { at, why: "unterminated quoted string".into() })?),
-            '\'' => {
-                (Kind::Char, quoted(rest, '\'').ok_or(LexError { at, why: "unterminated character constant".into() })?)
-            }
+            '"' => (
+                Kind::Quoted,
+                quoted(rest, '"').ok_or(LexError {
+                    at,
+                    why: "unterminated quoted string".into(),
+                })?,
+            ),
+            '\'' => (
+                Kind::Char,
+                quoted(rest, '\'').ok_or(LexError {
+                    at,
+                    why: "unterminated character constant".into(),
+                })?,
+            ),
             '`' => match rest[1..].find('`') {
                 Some(end) => (Kind::RawQuoted, end + 2),
                 None => return fail(at, "unterminated raw quoted string".into()),
@@ -175,7 +199,12 @@ fn action(text: &str, mut at: usize, tokens: &mut Vec<Token>) -> Result<(usize, 
                 }
                 (Kind::Number, n)
             }
-            c => return fail(at, format!("unrecognized character in action: U+{:04X} '{c}'", u32::from(c))),
+            c => {
+                return fail(
+                    at,
+                    format!("unrecognized character in action: U+{:04X} '{c}'", u32::from(c)),
+                );
+            }
         };
         let end = at + length;
         if matches!(kind, Kind::Field | Kind::Variable | Kind::Identifier)
@@ -191,7 +220,8 @@ fn action(text: &str, mut at: usize, tokens: &mut Vec<Token>) -> Result<(usize, 
 
 /// The length of a name.
 fn word(text: &str) -> usize {
-    text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len())
+    text.find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .unwrap_or(text.len())
 }
 
 /// The length of a quoted text with its quotes.
@@ -213,9 +243,16 @@ fn number(text: &str) -> usize {
     let sign = usize::from(text.starts_with(['+', '-']));
     let rest = &text[sign..];
     if rest.len() > 1 && rest.starts_with('0') && rest[1..].starts_with(['x', 'X', 'o', 'O', 'b', 'B']) {
-        return sign + 2 + rest[2..].find(|c: char| !c.is_ascii_hexdigit() && c != '_').unwrap_or(rest.len() - 2);
+        return sign
+            + 2
+            + rest[2..]
+                .find(|c: char| !c.is_ascii_hexdigit() && c != '_')
+                .unwrap_or(rest.len() - 2);
     }
-    let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let digits = |text: &str| {
+        text.find(|c: char| !c.is_ascii_digit() && c != '_')
+            .unwrap_or(text.len())
+    };
     let mut n = digits(rest);
     if rest[n..].starts_with('.') {
         n += 1;

@@ -10,7 +10,7 @@ mod parse;
 mod types;
 mod value;
 
-pub use format::{duration, time};
+pub use format::time;
 pub use types::Type;
 pub use value::{Object, Value};
 
@@ -33,7 +33,12 @@ impl Template {
     /// Parses a template; the error is Go's, with the name.
     pub fn named(name: &str, text: &str) -> Result<Template, String> {
         let trees = parse::parse(text, &functions::exists).map_err(|why| format!("template: {name}:{why}"))?;
-        Ok(Template { name: name.into(), text: text.into(), trees, strict: false })
+        Ok(Template {
+            name: name.into(),
+            text: text.into(),
+            trees,
+            strict: false,
+        })
     }
 
     /// From now on, a key that a map lacks is an error.
@@ -52,7 +57,13 @@ impl Template {
     }
 
     fn run(&self, dot: &Value, header: bool) -> Result<String, (String, String)> {
-        let run = execute::Run { name: &self.name, text: &self.text, trees: &self.trees, strict: self.strict, header };
+        let run = execute::Run {
+            name: &self.name,
+            text: &self.text,
+            trees: &self.trees,
+            strict: self.strict,
+            header,
+        };
         let mut out = String::new();
         match execute::execute(&run, dot, &mut out) {
             Ok(()) => Ok(out),

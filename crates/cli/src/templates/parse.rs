@@ -15,7 +15,11 @@ pub enum Node {
     If(Pipe, Vec<Node>, Vec<Node>),
     With(Pipe, Vec<Node>, Vec<Node>),
     Range(Pipe, Vec<Node>, Vec<Node>),
-    Template { at: usize, name: String, pipe: Option<Pipe> },
+    Template {
+        at: usize,
+        name: String,
+        pipe: Option<Pipe>,
+    },
     Break,
     Continue,
 }
@@ -34,7 +38,6 @@ pub struct Pipe {
 /// A function, method or value, with arguments.
 #[derive(Clone, Debug)]
 pub struct Command {
-    pub at: usize,
     pub args: Vec<Expr>,
 }
 
@@ -101,7 +104,12 @@ impl fmt::Display for Expr {
 impl fmt::Display for Pipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.variables.is_empty() {
-            write!(f, "{} {} ", self.variables.join(", "), if self.assign { "=" } else { ":=" })?;
+            write!(
+                f,
+                "{} {} ",
+                self.variables.join(", "),
+                if self.assign { "=" } else { ":=" }
+            )?;
         }
         for (i, command) in self.commands.iter().enumerate() {
             write!(f, "{}{command}", if i > 0 { " | " } else { "" })?;
@@ -125,7 +133,16 @@ pub type Trees = BTreeMap<String, Rc<Vec<Node>>>;
 /// Parses a text; the error is what stands behind `template: NAME:`.
 pub fn parse(text: &str, functions: &dyn Fn(&str) -> bool) -> Result<Trees, String> {
     let (tokens, lex_error) = lex(text);
-    let mut parser = Parser { text, tokens, at: 0, lex_error, functions, trees: Trees::new(), scope: vec!["$".into()], loops: 0 };
+    let mut parser = Parser {
+        text,
+        tokens,
+        at: 0,
+        lex_error,
+        functions,
+        trees: Trees::new(),
+        scope: vec!["$".into()],
+        loops: 0,
+    };
     let (nodes, end) = parser.list()?;
     if let Some((_, word)) = end {
         return parser.fail(format!("unexpected {{{{{word}}}}}"));
@@ -221,7 +238,10 @@ impl Parser<'_> {
                     let next = self.peek().clone();
                     if next.kind == Kind::Identifier && matches!(next.text.as_str(), "if" | "with") {
                         self.at += 1;
-                        return Ok(Action::Stop(word.at, if next.text == "if" { "else if" } else { "else with" }));
+                        return Ok(Action::Stop(
+                            word.at,
+                            if next.text == "if" { "else if" } else { "else with" },
+                        ));
                     }
                     self.close("else")?;
                     return Ok(Action::Stop(word.at, "else"));
@@ -235,7 +255,11 @@ impl Parser<'_> {
                     if self.loops == 0 {
                         return self.fail(format!("{{{{{}}}}} outside {{{{range}}}}", word.text));
                     }
-                    return Ok(Action::Node(if word.text == "break" { Node::Break } else { Node::Continue }));
+                    return Ok(Action::Node(if word.text == "break" {
+                        Node::Break
+                    } else {
+                        Node::Continue
+                    }));
                 }
                 _ => self.at -= 1,
             }
@@ -245,7 +269,11 @@ impl Parser<'_> {
 
     fn close(&mut self, context: &str) -> Result<(), String> {
         let token = self.next_word()?;
-        if token.kind == Kind::Close { Ok(()) } else { self.unexpected(&token, context) }
+        if token.kind == Kind::Close {
+            Ok(())
+        } else {
+            self.unexpected(&token, context)
+        }
     }
 
     fn control(&mut self, word: &str) -> Result<Node, String> {
@@ -292,7 +320,10 @@ impl Parser<'_> {
 
     /// The body of a template of its own, which sees none of the variables around it.
     fn body(&mut self, name: String) -> Result<(), String> {
-        let (scope, loops) = (std::mem::replace(&mut self.scope, vec!["$".into()]), std::mem::take(&mut self.loops));
+        let (scope, loops) = (
+            std::mem::replace(&mut self.scope, vec!["$".into()]),
+            std::mem::take(&mut self.loops),
+        );
         let (nodes, stop) = self.list()?;
         (self.scope, self.loops) = (scope, loops);
         match stop {
@@ -315,7 +346,11 @@ impl Parser<'_> {
         let (at, name) = self.name("block clause")?;
         let pipe = self.pipe("block clause", &Kind::Close)?;
         self.body(name.clone())?;
-        Ok(Node::Template { at, name, pipe: Some(pipe) })
+        Ok(Node::Template {
+            at,
+            name,
+            pipe: Some(pipe),
+        })
     }
 
     fn template(&mut self) -> Result<Node, String> {
@@ -326,12 +361,21 @@ impl Parser<'_> {
             return Ok(Node::Template { at, name, pipe: None });
         }
         let pipe = self.pipe("template clause", &Kind::Close)?;
-        Ok(Node::Template { at, name, pipe: Some(pipe) })
+        Ok(Node::Template {
+            at,
+            name,
+            pipe: Some(pipe),
+        })
     }
 
     fn pipe(&mut self, context: &str, end: &Kind) -> Result<Pipe, String> {
         self.skip_space();
-        let mut pipe = Pipe { at: self.peek().at, variables: Vec::new(), assign: false, commands: Vec::new() };
+        let mut pipe = Pipe {
+            at: self.peek().at,
+            variables: Vec::new(),
+            assign: false,
+            commands: Vec::new(),
+        };
         self.declarations(context, &mut pipe)?;
         loop {
             let token = self.next_word()?;
@@ -341,7 +385,10 @@ impl Parser<'_> {
                 }
                 for (i, command) in pipe.commands.iter().enumerate().skip(1) {
                     let literal = |what: &Operand| {
-                        matches!(what, Operand::Bool(_) | Operand::Dot | Operand::Nil | Operand::Number(..) | Operand::Str(..))
+                        matches!(
+                            what,
+                            Operand::Bool(_) | Operand::Dot | Operand::Nil | Operand::Number(..) | Operand::Str(..)
+                        )
                     };
                     if literal(&command.args[0].what) {
                         return self.fail(format!("non executable command in pipeline stage {}", i + 1));
@@ -399,7 +446,7 @@ impl Parser<'_> {
 
     fn command(&mut self) -> Result<Command, String> {
         self.skip_space();
-        let mut command = Command { at: self.peek().at, args: Vec::new() };
+        let mut command = Command { args: Vec::new() };
         loop {
             self.skip_space();
             if let Some(operand) = self.operand()? {
@@ -540,7 +587,11 @@ fn number(text: &str) -> Option<Number> {
     let float: f64 = plain.parse().ok()?;
     // 1e3 is a whole number as well.
     if float.fract() == 0.0 && float.abs() < 9e15 {
-        return Some(if plain.contains(['.', 'e', 'E']) { Number::Float(float) } else { Number::Int(float as i64) });
+        return Some(if plain.contains(['.', 'e', 'E']) {
+            Number::Float(float)
+        } else {
+            Number::Int(float as i64)
+        });
     }
     float.is_finite().then_some(Number::Float(float))
 }

@@ -41,16 +41,28 @@ fn language() {
         ("{{len .List}} {{len .Name}}", "3 3"),
         ("{{slice .Name 1 2}} {{slice .List 1}}", "e [b c]"),
         ("{{and .On .Name}} {{or .Empty \"d\"}} {{not .On}}", "web d false"),
-        ("{{eq .Name \"a\" \"web\"}} {{ne 1 2}} {{lt 1 2}} {{ge 2 2}}", "true true true true"),
+        (
+            "{{eq .Name \"a\" \"web\"}} {{ne 1 2}} {{lt 1 2}} {{ge 2 2}}",
+            "true true true true",
+        ),
         ("{{print 1 2 \"a\" 3}} {{println .Name}}", "1 2a3 web\n"),
-        ("{{html \"<a&'>\"}} {{js \"it's\"}} {{urlquery \"a b&c\"}}", "&lt;a&amp;&#39;&gt; it\\'s a+b%26c"),
+        (
+            "{{html \"<a&'>\"}} {{js \"it's\"}} {{urlquery \"a b&c\"}}",
+            "&lt;a&amp;&#39;&gt; it\\'s a+b%26c",
+        ),
         ("{{upper .Name}} {{lower \"AB\"}} {{title \"a bc\"}}", "WEB ab A Bc"),
         ("{{join (split \"a,b\" \",\") \"/\"}}", "a/b"),
         ("{{pad .Name 1 2}}| {{truncate .Name 2}}", " web  | we"),
-        ("{{printf \"%q %v %5.1f %t\" .Name .Count 2.55 true}}", "\"web\" 3   2.5 true"),
+        (
+            "{{printf \"%q %v %5.1f %t\" .Name .Count 2.55 true}}",
+            "\"web\" 3   2.5 true",
+        ),
         ("{{\"a\\tb\"}} {{`a\\tb`}} {{'a'}}", "a\tb a\\tb 97"),
         ("{{1.5}} {{0x10}} {{-3}} {{1e3}}", "1.5 16 -3 1000"),
-        ("{{$}}", "map[Count:3 Deep:map[List:[map[A:1] map[A:2]]] Empty: List:[a b c] Map:map[x:1 y:2] Name:web None:[] Null:<nil> On:true]"),
+        (
+            "{{$}}",
+            "map[Count:3 Deep:map[List:[map[A:1] map[A:2]]] Empty: List:[a b c] Map:map[x:1 y:2] Name:web None:[] Null:<nil> On:true]",
+        ),
         ("{{.Name}}\n{{- \"x\"}}", "webx"),
     ] {
         let got = Template::parse(template).and_then(|t| t.execute(&data()).map_err(|(_, e)| e));
@@ -75,13 +87,34 @@ fn errors() {
         ("{{.A)}}", "template: :1: unexpected right paren"),
         ("{{1 | 2}}", "template: :1: non executable command in pipeline stage 2"),
         ("{{break}}", "template: :1: {{break}} outside {{range}}"),
-        ("{{.Name.Foo}}", "template: :1:7: executing \"\" at <.Name.Foo>: can't evaluate field Foo in type interface {}"),
-        ("{{.Null.Foo}}", "template: :1:7: executing \"\" at <.Null.Foo>: nil pointer evaluating interface {}.Foo"),
-        ("{{index .List 9}}", "template: :1:2: executing \"\" at <index .List 9>: error calling index: index out of range: 9"),
-        ("{{template \"x\"}}", "template: :1:11: executing \"\" at <{{template \"x\"}}>: template \"x\" not defined"),
-        ("{{upper .Count}}", "template: :1:8: executing \"\" at <.Count>: wrong type for value; expected string; got json.Number"),
-        ("{{lt 1 \"a\"}}", "template: :1:2: executing \"\" at <lt 1 \"a\">: error calling lt: incompatible types for comparison"),
-        ("{{range .Count}}{{end}}", "template: :1:8: executing \"\" at <.Count>: range can't iterate over 3"),
+        (
+            "{{.Name.Foo}}",
+            "template: :1:7: executing \"\" at <.Name.Foo>: can't evaluate field Foo in type interface {}",
+        ),
+        (
+            "{{.Null.Foo}}",
+            "template: :1:7: executing \"\" at <.Null.Foo>: nil pointer evaluating interface {}.Foo",
+        ),
+        (
+            "{{index .List 9}}",
+            "template: :1:2: executing \"\" at <index .List 9>: error calling index: index out of range: 9",
+        ),
+        (
+            "{{template \"x\"}}",
+            "template: :1:11: executing \"\" at <{{template \"x\"}}>: template \"x\" not defined",
+        ),
+        (
+            "{{upper .Count}}",
+            "template: :1:8: executing \"\" at <.Count>: wrong type for value; expected string; got json.Number",
+        ),
+        (
+            "{{lt 1 \"a\"}}",
+            "template: :1:2: executing \"\" at <lt 1 \"a\">: error calling lt: incompatible types for comparison",
+        ),
+        (
+            "{{range .Count}}{{end}}",
+            "template: :1:8: executing \"\" at <.Count>: range can't iterate over 3",
+        ),
     ] {
         let got = Template::parse(template).and_then(|t| t.execute(&data()).map_err(|(_, e)| e));
         assert_eq!(got, Err(want.to_string()), "{template}");
@@ -93,7 +126,10 @@ fn types_show() {
     let kind = Type::parse("container.State");
     let state = Value::typed(&json!({"Status": "running", "ExitCode": 3}), &kind);
     let show = |text: &str| Template::parse(text).unwrap().execute(&state);
-    assert_eq!(show("{{.}}").unwrap(), "{running false false false false false 0 3   <nil>}".replace("3   <nil>", "3    <nil>"));
+    assert_eq!(
+        show("{{.}}").unwrap(),
+        "{running false false false false false 0 3   <nil>}".replace("3   <nil>", "3    <nil>")
+    );
     assert_eq!(show("{{.Health}}").unwrap(), "<nil>");
     assert_eq!(
         show("{{.Foo}}").unwrap_err().1,
@@ -103,13 +139,35 @@ fn types_show() {
         show("{{.Health.Log}}").unwrap_err().1,
         "template: :1:9: executing \"\" at <.Health.Log>: nil pointer evaluating *container.Health.Log"
     );
-    assert!(show("{{json .}}").unwrap().starts_with("{\"Status\":\"running\",\"Running\":false"));
+    assert!(
+        show("{{json .}}")
+            .unwrap()
+            .starts_with("{\"Status\":\"running\",\"Running\":false")
+    );
 }
 
 /// Deep nesting and odd bytes end in an error or in text, never in a panic.
 #[test]
 fn hostile_templates() {
-    for text in ["{{", "}}", "{{{{", "{{-", "{{- ", "{{-}}", "{{ -}}", "{{\"", "{{'ü'}}", "{{.ü}}", "{{$ü := 1}}", "{{1e}}", "{{0x}}", "{{+}}", "{{ /* */ }}", "{{printf \"%*d\" 5 1}}", "{{printf \"%999999999999d\" 1}}"] {
+    for text in [
+        "{{",
+        "}}",
+        "{{{{",
+        "{{-",
+        "{{- ",
+        "{{-}}",
+        "{{ -}}",
+        "{{\"",
+        "{{'ü'}}",
+        "{{.ü}}",
+        "{{$ü := 1}}",
+        "{{1e}}",
+        "{{0x}}",
+        "{{+}}",
+        "{{ /* */ }}",
+        "{{printf \"%*d\" 5 1}}",
+        "{{printf \"%999999999999d\" 1}}",
+    ] {
         let _ = Template::parse(text).map(|t| t.execute(&data()).is_ok());
     }
 }

@@ -69,7 +69,10 @@ impl Type {
             Type::Uint => Value::Uint(0),
             Type::Float => Value::Float(0.0),
             Type::String => Value::str(""),
-            Type::Time => Value::Time(Time { seconds: -62_135_596_800, nanos: 0 }),
+            Type::Time => Value::Time(Time {
+                seconds: -62_135_596_800,
+                nanos: 0,
+            }),
             Type::Duration => Value::Duration(0),
             Type::List(inner) => Value::List(inner.clone(), None),
             Type::Map(inner) => Value::Map(inner.clone(), None),
@@ -79,7 +82,10 @@ impl Type {
                     let value = field.kind.zero();
                     (field, value)
                 });
-                Value::Struct(Rc::new(Struct { name: name.clone(), fields: fields.collect() }))
+                Value::Struct(Rc::new(Struct {
+                    name: name.clone(),
+                    fields: fields.collect(),
+                }))
             }
         }
     }
@@ -106,12 +112,19 @@ impl fmt::Display for Type {
 
 /// The fields of a struct; none if the name is not known.
 pub fn fields(name: &str) -> Vec<Field> {
-    let line = STRUCTS.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let line = STRUCTS
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     let field = |text: &str| -> Option<Field> {
         let (name, kind) = text.trim().split_once(' ')?;
         let (name, omit_empty) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
         let (name, json) = name.split_once('=').unwrap_or((name, name));
-        Some(Field { name: name.into(), json: json.into(), omit_empty, kind: Rc::new(Type::parse(kind.trim())) })
+        Some(Field {
+            name: name.into(),
+            json: json.into(),
+            omit_empty,
+            kind: Rc::new(Type::parse(kind.trim())),
+        })
     };
     line.unwrap_or_default().split(';').filter_map(field).collect()
 }
@@ -129,7 +142,9 @@ mod tests {
             match kind {
                 Type::List(inner) | Type::Map(inner) | Type::Pointer(inner) => check(inner, of),
                 Type::Struct(name) => {
-                    let known = STRUCTS.lines().any(|line| line.split_once(':').is_some_and(|(n, _)| n == &**name));
+                    let known = STRUCTS
+                        .lines()
+                        .any(|line| line.split_once(':').is_some_and(|(n, _)| n == &**name));
                     assert!(known, "{name} in {of}");
                 }
                 _ => {}
@@ -138,7 +153,11 @@ mod tests {
         let mut count = 0;
         for line in STRUCTS.lines() {
             let (name, rest) = line.split_once(':').unwrap();
-            assert_eq!(fields(name).len(), rest.split(';').filter(|text| !text.trim().is_empty()).count(), "{name}");
+            assert_eq!(
+                fields(name).len(),
+                rest.split(';').filter(|text| !text.trim().is_empty()).count(),
+                "{name}"
+            );
             fields(name).iter().for_each(|field| check(&field.kind, name));
             count += 1;
         }

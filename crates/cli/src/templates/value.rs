@@ -54,7 +54,10 @@ impl Value {
     }
 
     pub fn strings(list: impl IntoIterator<Item = String>) -> Value {
-        Value::List(Rc::new(Type::String), Some(Rc::new(list.into_iter().map(Value::str).collect())))
+        Value::List(
+            Rc::new(Type::String),
+            Some(Rc::new(list.into_iter().map(Value::str).collect())),
+        )
     }
 
     /// A document without types, as Go reads it into `interface{}` with `UseNumber`.
@@ -64,12 +67,17 @@ impl Value {
             Json::Bool(value) => Value::Bool(*value),
             Json::Number(number) => Value::Number(Rc::from(number.to_string())),
             Json::String(text) => Value::str(text),
-            Json::Array(items) => {
-                Value::List(Rc::new(Type::Any), Some(Rc::new(items.iter().map(Value::raw).collect())))
-            }
+            Json::Array(items) => Value::List(
+                Rc::new(Type::Any),
+                Some(Rc::new(items.iter().map(Value::raw).collect())),
+            ),
             Json::Object(map) => Value::Map(
                 Rc::new(Type::Any),
-                Some(Rc::new(map.iter().map(|(key, value)| (key.clone(), Value::raw(value))).collect())),
+                Some(Rc::new(
+                    map.iter()
+                        .map(|(key, value)| (key.clone(), Value::raw(value)))
+                        .collect(),
+                )),
             ),
         }
     }
@@ -84,7 +92,11 @@ impl Value {
             ),
             (Type::Any, Json::Object(map)) => Value::Map(
                 Rc::new(Type::Any),
-                Some(Rc::new(map.iter().map(|(key, value)| (key.clone(), Value::typed(value, kind))).collect())),
+                Some(Rc::new(
+                    map.iter()
+                        .map(|(key, value)| (key.clone(), Value::typed(value, kind)))
+                        .collect(),
+                )),
             ),
             (Type::Any, other) => Value::raw(other),
             (Type::Pointer(_), Json::Null) => kind.zero(),
@@ -105,17 +117,26 @@ impl Value {
             }
             (Type::Map(inner), Json::Object(map)) => Value::Map(
                 inner.clone(),
-                Some(Rc::new(map.iter().map(|(key, value)| (key.clone(), Value::typed(value, inner))).collect())),
+                Some(Rc::new(
+                    map.iter()
+                        .map(|(key, value)| (key.clone(), Value::typed(value, inner)))
+                        .collect(),
+                )),
             ),
             (Type::Struct(name), Json::Object(map)) => {
                 let fields = types::fields(name).into_iter().map(|field| {
                     let found = map.get(&*field.json).or_else(|| {
-                        map.iter().find(|(key, _)| key.eq_ignore_ascii_case(&field.json)).map(|(_, value)| value)
+                        map.iter()
+                            .find(|(key, _)| key.eq_ignore_ascii_case(&field.json))
+                            .map(|(_, value)| value)
                     });
                     let value = found.map_or_else(|| field.kind.zero(), |json| Value::typed(json, &field.kind));
                     (field, value)
                 });
-                Value::Struct(Rc::new(Struct { name: name.clone(), fields: fields.collect() }))
+                Value::Struct(Rc::new(Struct {
+                    name: name.clone(),
+                    fields: fields.collect(),
+                }))
             }
             _ => kind.zero(),
         }
@@ -179,7 +200,12 @@ impl Value {
     }
 
     fn write_json(&self, out: &mut String) {
-        let text = |text: &str| Json::from(text).to_string().replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+        let text = |text: &str| {
+            Json::from(text)
+                .to_string()
+                .replace('\u{2028}', "\\u2028")
+                .replace('\u{2029}', "\\u2029")
+        };
         match self {
             Value::Nil | Value::List(_, None) | Value::Map(_, None) | Value::Pointer(_, None) => out.push_str("null"),
             Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
@@ -205,14 +231,27 @@ impl Value {
                 write_object(out, pairs);
             }
             Value::Struct(value) => {
-                let shown = value.fields.iter().filter(|(field, value)| !(field.omit_empty && value.is_empty()));
+                let shown = value
+                    .fields
+                    .iter()
+                    .filter(|(field, value)| !(field.omit_empty && value.is_empty()));
                 write_object(out, shown.map(|(field, value)| (&*field.json, value.clone())));
             }
             Value::Object(object) => {
                 let mut names = object.names();
                 names.sort_unstable();
-                let pairs = names.into_iter().filter_map(|name| Some((name, object.field(name, &[])?.ok()?)));
-                write_object(out, pairs);
+                let pairs = names
+                    .into_iter()
+                    .filter_map(|name| Some((name, object.field(name, &[])?.ok()?)));
+                let mut text = String::new();
+                write_object(&mut text, pairs);
+                // Rows marshal themselves in Go, and that escapes what HTML would take for its own.
+                out.push_str(
+                    &text
+                        .replace('<', "\\u003c")
+                        .replace('>', "\\u003e")
+                        .replace('&', "\\u0026"),
+                );
             }
         }
     }
