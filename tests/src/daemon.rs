@@ -256,10 +256,16 @@ impl Daemon {
 
     /// Removes all containers through the API and says what is left of them; nothing should be.
     pub fn left_behind(&mut self) -> Vec<String> {
-        let listed = self.docker().ok(&["ps", "-aq"]);
+        let listed = self.api("GET", "/containers/json?all=1", "");
         let before = self.cgroups();
-        for id in listed.lines() {
-            self.docker().ok(&["rm", "-f", "-v", id]);
+        let listed: serde_json::Value = serde_json::from_slice(&listed.body).unwrap_or_default();
+        for id in listed
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|one| one["Id"].as_str())
+        {
+            self.api("DELETE", &format!("/containers/{id}?force=1&v=1"), "");
         }
         // What ended may need a moment to be reaped.
         within(Duration::from_secs(3), || self.traces().is_empty());

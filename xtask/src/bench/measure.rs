@@ -189,6 +189,20 @@ impl Disk {
             .ok_or_else(|| format!("no sectors written in {file}"))
     }
 
+    /// Has the kernel write back as on a machine where `bytes` of dirty pages are many; false on kernels before 6.2.
+    pub fn limit_dirty(&self, bytes: u64) -> Result<bool> {
+        let name = self.device.trim_start_matches("/dev/");
+        let settings = Path::new("/sys/block").join(name).join("bdi");
+        for (file, value) in [("strict_limit", 1), ("max_bytes", bytes)] {
+            let file = settings.join(file);
+            if !file.exists() {
+                return Ok(false);
+            }
+            fs::write(&file, value.to_string()).map_err(|e| format!("write {}: {e}", file.display()))?;
+        }
+        Ok(true)
+    }
+
     /// Brings everything to the device.
     pub fn sync(&self) -> Result<()> {
         run(Command::new("sync").arg("-f").arg(self.at()))
