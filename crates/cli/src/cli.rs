@@ -106,7 +106,7 @@ fn endpoint(global: &Parsed, config: &Config) -> Result<Endpoint, String> {
     let hosts = global.list("host");
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if hosts.len() > 1 {
-        return Err("specify only one -H".into());
+        return Err("Specify only one -H".into());
     }
     if let Some(host) = hosts.first() {
         if global.given("context") {

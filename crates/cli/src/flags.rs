@@ -18,6 +18,9 @@ pub enum Kind {
     List(&'static str),
 }
 
+/// Looks at a value; the error is the part behind `for "…" flag: `.
+pub type Check = fn(&str) -> Result<(), String>;
+
 /// One flag of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
@@ -31,7 +34,7 @@ pub struct Flag {
     /// The flag that this is another spelling of.
     pub same_as: &'static str,
     /// Looks at a value when it is read; the error is the part behind `for "…" flag: `.
-    pub check: Option<fn(&str) -> Result<(), String>>,
+    pub check: Option<Check>,
 }
 
 impl Flag {
@@ -82,7 +85,7 @@ impl Flag {
         self
     }
 
-    pub const fn check(mut self, check: fn(&str) -> Result<(), String>) -> Flag {
+    pub const fn check(mut self, check: Check) -> Flag {
         self.check = Some(check);
         self
     }
@@ -101,13 +104,15 @@ impl Flag {
 pub enum FlagError {
     /// Help was asked for.
     Help,
+    /// The same by `-h`, which docker would rather not know any more.
+    ShortHelp,
     Text(String),
 }
 
 impl fmt::Display for FlagError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FlagError::Help => f.write_str("help requested"),
+            FlagError::Help | FlagError::ShortHelp => f.write_str("help requested"),
             FlagError::Text(text) => f.write_str(text),
         }
     }
@@ -248,7 +253,7 @@ fn parse_short(
             .find(|flag| flag.short == Some(letter))
         else {
             return match letter {
-                'h' => Err(FlagError::Help),
+                'h' => Err(FlagError::ShortHelp),
                 _ => text_error(format!("unknown shorthand flag: '{letter}' in -{letters}")),
             };
         };

@@ -50,7 +50,7 @@ enum Line<'a> {
 fn run(program: &str, args: &[String]) -> Result<(), Failure> {
     let global = match flags::parse(&[cli::GLOBAL], args, false) {
         Ok(global) => global,
-        Err(FlagError::Help) => return show(&commands::help(program)),
+        Err(FlagError::Help | FlagError::ShortHelp) => return show(&commands::help(program)),
         Err(FlagError::Text(why)) => {
             let usage = format!("Usage:  {program} [OPTIONS] COMMAND [ARG...]");
             let text = format!("{why}\n\n{usage}\n\nRun '{program} --help' for more information");
@@ -73,6 +73,9 @@ fn run(program: &str, args: &[String]) -> Result<(), Failure> {
     if words.is_empty() {
         return show(&commands::help(program));
     }
+    if help && find(program, words).is_err() {
+        return Err(Failure::new(format!("unknown help topic: {}", words.join(" "))));
+    }
     match find(program, words)? {
         Line::Group(group) => {
             let wanted = help || words.get(1).is_some_and(|word| word == "--help");
@@ -82,8 +85,9 @@ fn run(program: &str, args: &[String]) -> Result<(), Failure> {
             }
             match words.get(1) {
                 Some(flag) if flag.starts_with('-') => {
+                    let tail = commands::group_usage(group);
                     let text = format!(
-                        "unknown flag: {flag}\n\nUsage:  {program} {group}\n\nRun '{program} {group} --help' for more information"
+                        "unknown flag: {flag}\n\nUsage:  {program} {group}{tail}\n\nRun '{program} {group} --help' for more information"
                     );
                     Err(Failure { code: 125, text })
                 }
@@ -98,6 +102,10 @@ fn run(program: &str, args: &[String]) -> Result<(), Failure> {
             let parsed = match flags::parse(command.flags, rest, !command.stop_at_args) {
                 Ok(parsed) => parsed,
                 Err(FlagError::Help) => return show(&help::command(program, path, command)),
+                Err(FlagError::ShortHelp) => {
+                    eprintln!("Flag shorthand -h has been deprecated, use --help");
+                    return show(&help::command(program, path, command));
+                }
                 Err(FlagError::Text(why)) => {
                     let usage = help::usage_line(program, path, command);
                     let text =
@@ -134,8 +142,9 @@ fn find<'a>(program: &str, words: &'a [String]) -> Result<Line<'a>, Failure> {
                 "balena: '{first} {second}' is not supported yet by balena"
             )));
         }
+        let tail = commands::group_usage(first);
         return Err(Failure::new(format!(
-            "{program}: unknown command: {program} {first} {second}\n\nUsage:  {program} {first}\n\nRun '{program} {first} --help' for more information"
+            "{program}: unknown command: {program} {first} {second}\n\nUsage:  {program} {first}{tail}\n\nRun '{program} {first} --help' for more information"
         )));
     }
     if let Some((command, path)) = commands::find(first) {

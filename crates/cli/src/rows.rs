@@ -126,6 +126,8 @@ pub fn table_of(columns: &[&str]) -> String {
 pub struct Inspector {
     template: Option<Template>,
     kind: Type,
+    /// Whether the document is indented.
+    pretty: bool,
     out: String,
     count: usize,
 }
@@ -133,9 +135,8 @@ pub struct Inspector {
 impl Inspector {
     /// Reads the format; an empty one stands for the document. `kind` is Go's type of the objects.
     pub fn new(format: &str, kind: &str) -> Result<Inspector, Failure> {
-        let format = if format == "json" { "{{json .}}" } else { format };
         let template = match format {
-            "" => None,
+            "" | "json" => None,
             format => Some(Template::parse(format).map_err(|why| Failure {
                 code: 64,
                 text: format!("template parsing error: {why}"),
@@ -144,6 +145,7 @@ impl Inspector {
         Ok(Inspector {
             template,
             kind: Type::parse(kind),
+            pretty: format.is_empty(),
             out: String::new(),
             count: 0,
         })
@@ -154,7 +156,7 @@ impl Inspector {
     pub fn add(&mut self, raw: &[u8], kind: Option<&str>) -> Result<(), Failure> {
         let Some(template) = &mut self.template else {
             self.out.push_str(if self.count == 0 { "[" } else { "," });
-            self.out.push_str(&String::from_utf8_lossy(raw));
+            self.out.push_str(String::from_utf8_lossy(raw).trim_end());
             self.count += 1;
             return Ok(());
         };
@@ -180,6 +182,7 @@ impl Inspector {
         match (&self.template, self.count) {
             (Some(_), 0) => "\n".into(),
             (Some(_), _) => self.out,
+            (None, _) if !self.pretty && self.count > 0 => format!("{}]\n", self.out),
             (None, 0) => "[]\n".into(),
             (None, _) => format!("{}\n", indent(&format!("{}]", self.out))),
         }

@@ -281,7 +281,7 @@ fn security(options: Vec<String>) -> Result<Vec<String>, String> {
         let (name, value) = match option.split_once('=').or_else(|| option.split_once(':')) {
             Some(pair) => pair,
             None if option == "no-new-privileges" => return Ok(option),
-            None => return Err(format!("invalid --security-opt: {}", crate::quote::quote(&option))),
+            None => return Err(format!("Invalid --security-opt: {}", crate::quote::quote(&option))),
         };
         if name != "seccomp" || matches!(value, "unconfined" | "builtin") {
             return Ok(option);

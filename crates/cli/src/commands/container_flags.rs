@@ -160,7 +160,9 @@ pub const FLAGS: &[Flag] = &[
     Flag::text("stop-signal", "Signal to stop the container"),
     Flag::int("stop-timeout", "Timeout (in seconds) to stop a container"),
     Flag::list("storage-opt", "Storage driver options for the container"),
-    Flag::new("sysctl", Kind::List("map"), "Sysctl options").default("map[]"),
+    Flag::new("sysctl", Kind::List("map"), "Sysctl options")
+        .default("map[]")
+        .check(check_sysctl),
     Flag::list("tmpfs", "Mount a tmpfs directory"),
     Flag::bool("tty", "Allocate a pseudo-TTY").short('t'),
     Flag::new("ulimit", Kind::List("ulimit"), "Ulimit options")
@@ -239,7 +241,7 @@ fn check_attach(value: &str) -> Checked {
 fn check_ip(value: &str) -> Checked {
     match value.trim().parse::<std::net::IpAddr>() {
         Ok(_) => Ok(()),
-        Err(_) => Err(format!("{value} is not an ip address")),
+        Err(_) => Err(format!("IP address is not correctly formatted: {value}")),
     }
 }
 
@@ -265,6 +267,24 @@ fn check_host(value: &str) -> Checked {
             crate::quote::quote(address)
         )),
         _ => Ok(()),
+    }
+}
+
+/// Only what belongs to a container's own namespaces.
+fn check_sysctl(value: &str) -> Checked {
+    const KEYS: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    match value.split_once('=') {
+        Some((key, _)) if KEYS.contains(&key) || key.starts_with("net.") || key.starts_with("fs.mqueue.") => Ok(()),
+        _ => Err(format!("sysctl '{value}' is not allowed")),
     }
 }
 

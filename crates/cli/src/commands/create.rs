@@ -2,7 +2,7 @@
 
 use super::container_config;
 use super::container_flags::{FLAGS, is_image_id};
-use super::requests::{platform, pull};
+use super::requests::{self, pull};
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::Parsed;
@@ -27,8 +27,7 @@ pub const COMMAND: Command = Command::new(
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let wanted = container_config::request(parsed, false).map_err(|why| with_help(cli, "create", 125, &why))?;
-    let id = create(cli, parsed, wanted).map_err(|failure| with_help(cli, "create", 125, &failure.text))?;
-    cli.say(id)
+    cli.say(create(cli, parsed, wanted)?)
 }
 
 /// A failure as docker tells it, with a hint.
@@ -51,15 +50,12 @@ pub fn create(cli: &Cli, parsed: &Parsed, wanted: CreateRequest) -> Result<Strin
     }
     warn_of_dns(cli, &wanted);
     let mut id_file = IdFile::open(parsed.text("cidfile"))?;
-    let platform = platform(parsed.text("platform"));
+    let platform = requests::platform(parsed.text("platform"));
+    requests::check_platform(&platform)?;
     let image = wanted.config.image.clone();
     let reference = match is_image_id(&image) {
         true => None,
-        false => Some(
-            Reference::parse(&image)
-                .map_err(|e| Failure::new(e.to_string()))?
-                .or_latest(),
-        ),
+        false => Some(requests::reference(&image).map_err(Failure::new)?.or_latest()),
     };
     let fetch = |reference: &Reference| {
         let draw = terminal::is_error();

@@ -168,7 +168,15 @@ fn verbose(cli: &Cli, usage: &Usage) -> Result<(), Failure> {
     let containers: Vec<Rc<Row>> = usage
         .containers
         .iter()
-        .map(|container| ps::row(container.clone(), true))
+        .map(|container| {
+            ps::row(
+                Summary {
+                    size_root_fs: 0,
+                    ..container.clone()
+                },
+                true,
+            )
+        })
         .collect();
     let format = table_of(&[
         "ID",

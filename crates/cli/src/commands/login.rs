@@ -61,11 +61,12 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         password: password.clone(),
         ..Credentials::default()
     };
-    if username.is_empty() && password.is_empty() {
-        if let Some(stored) = stored {
-            cli.say("Authenticating with existing credentials...")?;
-            credentials = stored;
-        }
+    if username.is_empty()
+        && password.is_empty()
+        && let Some(stored) = stored
+    {
+        cli.say("Authenticating with existing credentials...")?;
+        credentials = stored;
     }
     if credentials.username.is_empty() || (credentials.password.is_empty() && credentials.identity_token.is_empty()) {
         if !terminal::is_input() {

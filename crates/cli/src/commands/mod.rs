@@ -192,6 +192,10 @@ fn section(out: &mut String, title: &str, rows: &mut Vec<(&str, &str)>) {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(9);
     out.push_str(&format!("\n{title}:\n"));
     for (name, about) in rows {
+        let about = about
+            .split_once(". ")
+            .or(about.split_once(".\n"))
+            .map_or(*about, |(first, _)| first);
         out.push_str(&format!("  {name:<width$}   {about}\n"));
     }
 }
@@ -223,6 +227,11 @@ pub fn help(program: &str) -> String {
         "\nRun '{program} COMMAND --help' for more information on a command.\n"
     ));
     out
+}
+
+/// What stands behind a group in its line of usage when something is wrong with it; docker differs for one.
+pub fn group_usage(name: &str) -> &'static str {
+    if name == "volume" { " COMMAND" } else { "" }
 }
 
 /// The help of a group.

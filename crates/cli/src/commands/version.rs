@@ -57,7 +57,14 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         "GoVersion": "", "Os": "linux", "Arch": architecture(), "BuildTime": BUILD_TIME, "Context": "default",
     });
     if let Some(template) = template {
-        let all = json!({"Client": client, "Server": server.as_ref().ok()});
+        let mut all = json!({"Client": client, "Server": server.as_ref().ok()});
+        for component in all["Server"]["Components"].as_array_mut().into_iter().flatten() {
+            if let Some(time) = component["Details"].get_mut("BuildTime")
+                && let Some(text) = time.as_str()
+            {
+                *time = Json::from(reformat(text));
+            }
+        }
         let result = template.execute(&Value::typed(&all, &Type::parse("system.versionInfo")));
         let (text, why) = match result {
             Ok(text) => (text, None),

@@ -1,6 +1,6 @@
 //! Values as Go's `fmt` prints them: `Print`, `Println` and `Printf`.
 
-use super::value::Value;
+use super::value::{Struct, Value};
 use crate::quote::quote;
 use api::time::Time;
 
@@ -107,6 +107,16 @@ pub fn duration(nanos: i64) -> String {
     format!("{sign}{text}")
 }
 
+/// Structs of Docker's that say themselves how they are printed.
+fn stringer(value: &Struct) -> Option<String> {
+    let field = |at: usize| value.fields.get(at).map(|(_, value)| plain(value)).unwrap_or_default();
+    match &*value.name {
+        "units.Ulimit" => Some(format!("{}={}:{}", field(0), field(2), field(1))),
+        "blkiodev.WeightDevice" | "blkiodev.ThrottleDevice" => Some(format!("{}:{}", field(0), field(1))),
+        _ => None,
+    }
+}
+
 /// Writes a value with the verbs that go into lists and structs.
 fn write(out: &mut String, value: &Value, depth: usize, verb: char, plus: bool) {
     let list = |out: &mut String, open: &str, items: &mut dyn Iterator<Item = (Option<String>, Value)>, close: &str| {
@@ -123,6 +133,13 @@ fn write(out: &mut String, value: &Value, depth: usize, verb: char, plus: bool) 
         }
         out.push_str(close);
     };
+    if let Value::Struct(inner) = value.deref()
+        && !plus
+        && let Some(text) = stringer(inner)
+    {
+        out.push_str(&text);
+        return;
+    }
     match value {
         Value::Nil | Value::Pointer(_, None) => out.push_str("<nil>"),
         Value::Pointer(_, Some(inner)) if depth == 0 => {

@@ -23,6 +23,8 @@ pub enum Kind {
     Comma,
     LeftParen,
     RightParen,
+    /// Any other character, which no parser wants.
+    Symbol,
     Space,
     End,
 }
@@ -199,6 +201,7 @@ fn action(text: &str, mut at: usize, tokens: &mut Vec<Token>) -> Result<(usize, 
                 }
                 (Kind::Number, n)
             }
+            c if c.is_ascii_graphic() => (Kind::Symbol, 1),
             c => {
                 return fail(
                     at,

@@ -397,7 +397,7 @@ impl Parser<'_> {
                 return Ok(pipe);
             }
             match token.kind {
-                Kind::Close | Kind::RightParen | Kind::Declare | Kind::Assign | Kind::Comma => {
+                Kind::Close | Kind::RightParen | Kind::Declare | Kind::Assign | Kind::Comma | Kind::Symbol => {
                     return self.unexpected(&token, context);
                 }
                 Kind::End => return self.fail("unexpected EOF".into()),
