@@ -62,7 +62,8 @@ fn bill(metadata: &Value, sums: &BTreeMap<(String, String), String>, triple: &st
         let edges = nodes.get(id).map(|node| list(&node["deps"])).into_iter().flatten();
         let normal = edges.filter(|edge| list(&edge["dep_kinds"]).any(|kind| kind["kind"].is_null()));
         let on: Vec<&str> = normal.filter_map(|edge| edge["pkg"].as_str()).collect();
-        dependencies.push(json!({"ref": id, "dependsOn": on}));
+        let refs: Vec<String> = on.iter().map(|id| reference(&packages, id)).collect();
+        dependencies.push(json!({"ref": reference(&packages, id), "dependsOn": refs}));
         todo.extend(on);
     }
     dependencies.sort_by(|a, b| a["ref"].as_str().cmp(&b["ref"].as_str()));
@@ -70,7 +71,13 @@ fn bill(metadata: &Value, sums: &BTreeMap<(String, String), String>, triple: &st
         .iter()
         .filter(|id| *id != root)
         .filter_map(|id| packages.get(id))
-        .map(|package| component(package, sums))
+        .map(|package| {
+            component(
+                package,
+                &reference(&packages, package["id"].as_str().unwrap_or_default()),
+                sums,
+            )
+        })
         .collect();
     components.push(json!({
         "type": "library", "name": "musl", "description": "C library, linked statically; from Debian's musl-dev",
@@ -86,7 +93,7 @@ fn bill(metadata: &Value, sums: &BTreeMap<(String, String), String>, triple: &st
         "version": 1,
         "metadata": {
             "component": {
-                "type": "application", "bom-ref": root, "name": "balena", "version": VERSION,
+                "type": "application", "bom-ref": reference(&packages, root), "name": "balena", "version": VERSION,
                 "licenses": [{"expression": "Apache-2.0"}],
                 "properties": [{"name": "rust:target", "value": triple}],
             },
@@ -96,11 +103,22 @@ fn bill(metadata: &Value, sums: &BTreeMap<(String, String), String>, triple: &st
     }))
 }
 
-fn component(package: &Value, sums: &BTreeMap<(String, String), String>) -> Value {
+/// How the list refers to a package: cargo's own identifiers would tell where the sources lay.
+fn reference(packages: &BTreeMap<&str, &Value>, id: &str) -> String {
+    let text = |name: &str| {
+        packages
+            .get(id)
+            .and_then(|package| package[name].as_str())
+            .unwrap_or("?")
+    };
+    format!("{}@{}", text("name"), text("version"))
+}
+
+fn component(package: &Value, reference: &str, sums: &BTreeMap<(String, String), String>) -> Value {
     let text = |name: &str| package[name].as_str().unwrap_or_default().to_owned();
     let (name, version) = (text("name"), text("version"));
     let mut component = json!({
-        "type": "library", "bom-ref": package["id"], "name": name, "version": version, "scope": "required",
+        "type": "library", "bom-ref": reference, "name": name, "version": version, "scope": "required",
     });
     // Old packages write a slash for OR.
     let license = text("license").replace('/', " OR ").replace("  ", " ");

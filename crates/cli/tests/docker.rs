@@ -106,6 +106,13 @@ fn start() -> Result<Daemon, String> {
     for name in ["sh", "true", "false", "sleep", "echo", "cat", "env", "ls", "seq", "tty"] {
         std::os::unix::fs::symlink("busybox", tree.join(name)).unwrap();
     }
+    for (name, text) in [
+        ("labels", "l1=v1\n# no\nl2\n"),
+        ("env", "E1=v1\n# no\nFROM_HERE\nNOT_THERE\n"),
+        ("profile.json", "{ \"defaultAction\": \"SCMP_ACT_ALLOW\" }"),
+    ] {
+        std::fs::write(daemon.dir.path().join(name), text).unwrap();
+    }
     let tar = daemon.dir.path().join("image.tar");
     let packed = Command::new("tar")
         .arg("-cf")
@@ -226,7 +233,10 @@ fn our_client_is_dockers() {
         let compared = parts.pop().unwrap();
         let attempt = |program: &Path| {
             parts.iter().for_each(|setup| drop(call(docker, setup)));
-            shown(&call(program, compared))
+            match compared.split_once(" >> ") {
+                None => shown(&call(program, compared)),
+                Some((act, show)) => format!("{}{}", shown(&call(program, act)), shown(&call(docker, show))),
+            }
         };
         let mut last = None;
         for _ in 0..ATTEMPTS {

@@ -74,6 +74,17 @@ pub fn choose(cli: &Cli, parsed: &Parsed, configured: &str, table: String, quiet
     }
 }
 
+/// The old `raw` format: a line per field, and only the first of them with `-q`.
+pub fn raw(format: String, parsed: &Parsed, lines: &[&str]) -> String {
+    if format != "raw" {
+        return format;
+    }
+    match lines {
+        [first, ..] if parsed.bool("quiet") => (*first).to_string(),
+        lines => format!("{}\n", lines.join("\n")),
+    }
+}
+
 /// `a=1,b=2`.
 pub fn labels(labels: &BTreeMap<String, String>) -> String {
     labels

@@ -55,6 +55,14 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         false => &["Repository", "Tag", "ID", "CreatedSince", "Size"],
     };
     let format = choose(cli, parsed, "imagesFormat", table_of(columns), "{{.ID}}");
+    let mut lines = vec!["repository: {{.Repository}}", "tag: {{.Tag}}", "image_id: {{.ID}}"];
+    if parsed.bool("quiet") {
+        lines = vec!["image_id: {{.ID}}"];
+    } else if digests {
+        lines.insert(2, "digest: {{.Digest}}");
+    }
+    lines.extend(["created_at: {{.CreatedAt}}", "virtual_size: {{.Size}}"]);
+    let format = formats::raw(format, parsed, &lines);
     let mut filters: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
     for filter in parsed.list("filter") {
         if let Some((name, value)) = filter.split_once('=') {

@@ -47,6 +47,13 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         table_of(&["ID", "Name", "Driver", "Scope"]),
         "{{.ID}}",
     );
+    let lines = [
+        "network_id: {{.ID}}",
+        "name: {{.Name}}",
+        "driver: {{.Driver}}",
+        "scope: {{.Scope}}",
+    ];
+    let format = formats::raw(format, parsed, &lines);
     let request = Request::get("/networks").query_unless_empty("filters", &formats::filters(parsed));
     let mut list: Vec<Network> = cli.client.send(request)?.json()?;
     list.sort_by(|a, b| natural(&a.name, &b.name));

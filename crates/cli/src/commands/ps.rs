@@ -56,6 +56,18 @@ pub const TITLES: &[(&str, &str)] = &[
 
 const COLUMNS: [&str; 7] = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
 
+const RAW: [&str; 9] = [
+    "container_id: {{.ID}}",
+    "image: {{.Image}}",
+    "command: {{.Command}}",
+    "created_at: {{.CreatedAt}}",
+    "state: {{- pad .State 1 0}}",
+    "status: {{- pad .Status 1 0}}",
+    "names: {{.Names}}",
+    "labels: {{- pad .Labels 1 0}}",
+    "ports: {{- pad .Ports 1 0}}",
+];
+
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let trunc = !parsed.bool("no-trunc");
     let mut columns = COLUMNS.to_vec();
@@ -67,6 +79,11 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         cli.warn("WARNING: Ignoring custom format, because both --format and --quiet are set.");
         format = "{{.ID}}".into();
     }
+    let mut lines = RAW.to_vec();
+    if parsed.bool("size") {
+        lines.push("size: {{.Size}}");
+    }
+    let format = formats::raw(format, parsed, &lines);
     let sizes = parsed.bool("size") || shows_size(&format)?;
     let last = match parsed.int("last") {
         _ if parsed.bool("latest") && !parsed.given("last") => 1,

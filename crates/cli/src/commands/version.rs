@@ -58,7 +58,12 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     });
     if let Some(template) = template {
         let mut all = json!({"Client": client, "Server": server.as_ref().ok()});
-        for component in all["Server"]["Components"].as_array_mut().into_iter().flatten() {
+        for component in all
+            .pointer_mut("/Server/Components")
+            .and_then(Json::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             if let Some(time) = component["Details"].get_mut("BuildTime")
                 && let Some(text) = time.as_str()
             {

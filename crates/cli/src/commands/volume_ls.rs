@@ -40,6 +40,7 @@ pub const TITLES: &[(&str, &str)] = &[
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let format = choose(cli, parsed, "volumesFormat", table_of(&["Driver", "Name"]), "{{.Name}}");
+    let format = formats::raw(format, parsed, &["name: {{.Name}}", "driver: {{.Driver}}"]);
     let request = Request::get("/volumes").query_unless_empty("filters", &formats::filters(parsed));
     let mut list: List = cli.client.send(request)?.json()?;
     list.volumes.sort_by(|a, b| natural(&a.name, &b.name));
