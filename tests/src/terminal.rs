@@ -93,6 +93,14 @@ impl Terminal {
         crate::client::within(Duration::from_secs(15), || self.shown().contains(text))
     }
 
+    /// Types the same once a second until this text is shown: for what becomes true a moment later.
+    pub fn comes_to(&mut self, typed: &str, text: &str) -> bool {
+        (0..15).any(|_| {
+            let typed = self.type_in(typed).is_ok();
+            typed && crate::client::within(Duration::from_secs(1), || self.shown().contains(text))
+        })
+    }
+
     /// The exit code, once the program has ended; none if it does not end in time.
     pub fn exit_code(&mut self) -> Option<i32> {
         let mut code = None;

@@ -192,13 +192,10 @@ fn a_shell_on_a_terminal() {
         let command = daemon.cli().command(&["run", "-it", "--rm", "busybox", "sh"]);
         let mut terminal = Terminal::start(&command, 93, 31).unwrap();
         assert!(terminal.shows("/ # "), "{}", terminal.shown());
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        terminal.type_in("stty size\n").unwrap();
-        assert!(terminal.shows("31 93"), "{}", terminal.shown());
+        assert!(terminal.comes_to("stty size\n", "31 93"), "{}", terminal.shown());
         terminal.resize(77, 22).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        terminal.type_in("stty size; exit 7\n").unwrap();
-        assert!(terminal.shows("22 77"), "{}", terminal.shown());
+        assert!(terminal.comes_to("stty size\n", "22 77"), "{}", terminal.shown());
+        terminal.type_in("exit 7\n").unwrap();
         assert_eq!(terminal.exit_code(), Some(7), "{}", terminal.shown());
         assert_eq!(daemon.left_behind(), Vec::<String>::new());
     });

@@ -48,7 +48,8 @@ pub fn main(arguments: &[String]) -> Result<()> {
         table::print(name, &rows);
         table::write(name, &rows)?;
         missed += rows.iter().filter(|row| !row.ok()).count();
-        if name == "size" && rows.iter().any(|row| !row.ok()) {
+        // The first row is the goal; the others are caps, which only a visible change of their file may raise.
+        if name == "size" && rows.iter().skip(1).any(|row| !row.ok()) {
             return Err("a cap is passed: see bench/caps.json".into());
         }
     }
