@@ -78,11 +78,11 @@ pub fn join(connection: Hijacked, streams: Streams, events: &Sender<Event>) {
         } else {
             Vec::new()
         };
-        std::thread::spawn(move || send_input(stream, &keys, &events));
+        in_background(move || send_input(stream, &keys, &events));
     }
     let events = events.clone();
     let (want_out, want_err) = (streams.stdout, streams.stderr);
-    std::thread::spawn(move || {
+    in_background(move || {
         let out = |wanted: bool, to: Box<dyn Write>| if wanted { to } else { Box::new(io::sink()) };
         let result = if framed {
             stdcopy::demux(
@@ -153,10 +153,19 @@ fn send_input(mut stream: Stream, keys: &[u8], events: &Sender<Event>) {
     let _ = stream.close_write();
 }
 
+/// Starts a thread that no signal reaches: those that we wait for must not be lost to it, nor end us by way of it.
+fn in_background(work: impl FnOnce() + Send + 'static) {
+    std::thread::spawn(move || {
+        // It fails only for a set that does not exist.
+        let _ = sys::signal::block_all();
+        work();
+    });
+}
+
 /// Calls `act` for each of these signals, on a thread; they are blocked everywhere from now on.
 pub fn on_signals(signals: &[i32], act: impl Fn(i32) + Send + 'static) -> Result<(), Failure> {
     let fd = SignalFd::new(signals)?;
-    std::thread::spawn(move || {
+    in_background(move || {
         loop {
             if wait(&[(fd.as_fd(), Interest::Read)], None).is_err() {
                 return;
@@ -192,6 +201,15 @@ pub fn report_kills(events: &Sender<Event>) -> Result<(), Failure> {
     })
 }
 
+/// Makes a program that draws draw again: its terminal becomes a little larger, and then what it was.
+pub fn redraw(client: &Client, id: &str) {
+    if let Some([height, width]) = terminal::size() {
+        let request = Request::post(format!("/containers/{id}/resize")).query("h", (height + 1).to_string());
+        // Not seeing the prompt at once is no reason to fail.
+        let _ = client.send(request.query("w", (width + 1).to_string()));
+    }
+}
+
 /// Keeps a container's or an exec's terminal as large as ours. `path` is what `/resize` stands behind.
 pub fn follow_size(client: &Arc<Client>, path: &str) -> Result<(), Failure> {
     let (client, path) = (client.clone(), path.to_string());
@@ -206,7 +224,7 @@ pub fn follow_size(client: &Arc<Client>, path: &str) -> Result<(), Failure> {
     on_signals(&[28], move |_| {
         resize();
     })?;
-    std::thread::spawn(move || {
+    in_background(move || {
         // The process may not have its terminal yet.
         for attempt in 1..10u64 {
             if at_first() {
@@ -223,7 +241,7 @@ pub fn wait_for(client: &Client, id: &str, condition: &str, events: &Sender<Even
     let request = Request::post(format!("/containers/{id}/wait")).query_unless_empty("condition", condition);
     let response = client.send(request)?;
     let events = events.clone();
-    std::thread::spawn(move || {
+    in_background(move || {
         let ended = match response.json::<api::container::WaitResponse>() {
             Ok(ended) => match ended.error {
                 Some(error) if !error.message.is_empty() => Err(error.message),

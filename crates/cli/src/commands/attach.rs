@@ -65,9 +65,13 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     }
     stream::join(connection, wanted, &events);
     if tty && terminal::is_output() {
+        stream::redraw(&cli.client, &container.id);
         stream::follow_size(&cli.client, &format!("/containers/{}", container.id))?;
     }
-    finish(cli, raw, &happened, Some(PATIENCE))
+    match finish(raw, &happened, Some(PATIENCE))? {
+        Ended::Detached => Err(Failure::new("read escape sequence")),
+        Ended::Well => Ok(()),
+    }
 }
 
 /// The request that joins streams of a container.
@@ -80,14 +84,17 @@ pub fn request(id: &str, streams: &Streams, keys: &str) -> Request<'static> {
         .query_unless_empty("detachKeys", keys)
 }
 
+/// How a joined container was left.
+pub enum Ended {
+    /// It ended with 0, or only its output did.
+    Well,
+    /// It runs on.
+    Detached,
+}
+
 /// Waits until the container has ended and all its output is there, or until the user detaches. `patience` is how
 /// long an exit is waited for after the output; `None` waits for good.
-pub fn finish(
-    cli: &Cli,
-    raw: Option<Raw>,
-    happened: &Receiver<Event>,
-    patience: Option<Duration>,
-) -> Result<(), Failure> {
+pub fn finish(raw: Option<Raw>, happened: &Receiver<Event>, patience: Option<Duration>) -> Result<Ended, Failure> {
     let mut ended = None;
     let mut output = false;
     while ended.is_none() || !output {
@@ -107,11 +114,7 @@ pub fn finish(
                 result?;
             }
             Event::Exited(code) => ended = Some(code),
-            Event::Detached => {
-                drop(raw);
-                cli.warn("read escape sequence");
-                return Ok(());
-            }
+            Event::Detached => return Ok(Ended::Detached),
             Event::Killed(signal) => {
                 drop(raw);
                 return Err(Failure::quiet(128 + signal));
@@ -120,7 +123,7 @@ pub fn finish(
     }
     drop(raw);
     match ended {
-        None | Some(Ok(0)) => Ok(()),
+        None | Some(Ok(0)) => Ok(Ended::Well),
         Some(Ok(code)) => Err(Failure::quiet(i32::try_from(code).unwrap_or(255))),
         Some(Err(why)) => Err(Failure {
             code: 125,

@@ -364,7 +364,13 @@ fn resources(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String>
             .collect::<Result<_, _>>()?,
     );
     host.device_cgroup_rules = some(parsed.list("device-cgroup-rule"));
-    host.device_requests = some(parsed.list("gpus").iter().map(|text| gpus(text)).collect());
+    host.device_requests = some(
+        parsed
+            .list("gpus")
+            .iter()
+            .map(|text| gpus(text))
+            .collect::<Result<_, _>>()?,
+    );
     Ok(())
 }
 
@@ -390,13 +396,40 @@ fn device(text: &str) -> Result<DeviceMapping, String> {
     })
 }
 
-fn gpus(text: &str) -> DeviceRequest {
-    let count = text.trim_start_matches("count=");
-    DeviceRequest {
-        count: if count == "all" { -1 } else { count.parse().unwrap_or(1) },
-        capabilities: Some(vec![vec!["gpu".into()]]),
-        ..DeviceRequest::default()
+/// Reads `all`, a number, or `device=…,driver=…,capabilities=…,options=…`.
+fn gpus(text: &str) -> Result<DeviceRequest, String> {
+    let mut request = DeviceRequest::default();
+    let mut capabilities = vec!["gpu".to_string()];
+    let number = |text: &str| match text {
+        "all" => Ok(-1),
+        text => text
+            .parse::<i64>()
+            .map_err(|_| format!("invalid count ({text}): value must be either \"all\" or an integer")),
+    };
+    let mut counted = false;
+    for field in mounts::fields(text) {
+        let (key, value) = field.split_once('=').unwrap_or(("count", &field));
+        match key {
+            "driver" => request.driver = value.to_string(),
+            "count" => (request.count, counted) = (number(value)?, true),
+            "device" => request.device_ids = Some(mounts::fields(value)),
+            "capabilities" => capabilities = mounts::fields(value).into_iter().chain(["gpu".to_string()]).collect(),
+            "options" => {
+                let pair = |field: String| {
+                    field
+                        .split_once('=')
+                        .map(|(key, value)| (key.to_string(), value.to_string()))
+                };
+                request.options = mounts::fields(value).into_iter().filter_map(pair).collect();
+            }
+            _ => return Err(format!("unexpected key '{key}' in '{field}'")),
+        }
     }
+    if !counted && request.device_ids.is_none() {
+        request.count = 1;
+    }
+    request.capabilities = Some(vec![capabilities]);
+    Ok(request)
 }
 
 fn networks(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String> {

@@ -457,7 +457,8 @@ pub fn lines(file: &str, environment: bool) -> Result<Vec<String>, String> {
         match value {
             Some(value) => out.push(format!("{name}={value}")),
             None if environment => out.extend(std::env::var(name).ok().map(|value| format!("{name}={value}"))),
-            None => out.push(name.to_string()),
+            // A label without a value in a file is left out, as docker does.
+            None => {}
         }
     }
     Ok(out)

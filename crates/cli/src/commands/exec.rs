@@ -100,8 +100,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
             }
             Ok(Event::Detached) => {
                 drop(raw);
-                cli.warn("read escape sequence");
-                return Err(Failure::quiet(0));
+                return Err(Failure::new("read escape sequence"));
             }
             Ok(Event::Killed(signal)) => {
                 drop(raw);

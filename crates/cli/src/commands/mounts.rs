@@ -45,7 +45,7 @@ pub fn volume(text: &str) -> Result<Volume, String> {
 }
 
 /// Cuts a line of comma separated values, where a field may stand in quotes.
-fn fields(text: &str) -> Vec<String> {
+pub fn fields(text: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut quoted = false;
     let mut chars = text.chars().peekable();
@@ -165,6 +165,10 @@ pub fn parse(text: &str) -> Result<Mount, String> {
     }
     if !options.is_empty() {
         volume.driver_config.get_or_insert_with(DriverConfig::default).options = Some(options);
+    }
+    if has_volume {
+        // Docker sends an empty one with any other option.
+        volume.driver_config.get_or_insert_default();
     }
     mount.bind_options = has_bind.then_some(bind);
     mount.volume_options = has_volume.then_some(volume);

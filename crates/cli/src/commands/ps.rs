@@ -77,7 +77,9 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let mut format = choose(cli, parsed, "psFormat", table_of(&columns), "{{.ID}}");
     if parsed.bool("quiet") && !parsed.text("format").is_empty() {
         cli.warn("WARNING: Ignoring custom format, because both --format and --quiet are set.");
-        format = "{{.ID}}".into();
+        if format != "raw" {
+            format = "{{.ID}}".into();
+        }
     }
     let mut lines = RAW.to_vec();
     if parsed.bool("size") {

@@ -96,7 +96,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     if config.tty && terminal::is_output() {
         stream::follow_size(&cli.client, &format!("/containers/{id}"))?;
     }
-    attach::finish(cli, raw, &happened, None)
+    attach::finish(raw, &happened, None).map(|_| ())
 }
 
 /// Starts a container.

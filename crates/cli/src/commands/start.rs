@@ -92,5 +92,5 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     if tty && terminal::is_output() {
         stream::follow_size(&cli.client, &format!("/containers/{}", container.id))?;
     }
-    attach::finish(cli, raw, &happened, None)
+    attach::finish(raw, &happened, None).map(|_| ())
 }
