@@ -137,7 +137,7 @@ pub struct Client {
 
 impl Attachment {
     /// Carries bytes both ways until the container's side ends, the client leaves, or types the detach keys.
-    pub fn run(self, client: Client, cancel: &Cancel) -> Result<()> {
+    pub fn run(self, mut client: Client, cancel: &Cancel) -> Result<()> {
         let stream = match self.stream {
             Ok(stream) => stream,
             Err((receive, wake)) => {
@@ -159,7 +159,7 @@ impl Attachment {
                 }
             }
         };
-        let detached = relay(stream, client, self.streams.stdin, self.tty, &self.detach, cancel)?;
+        let detached = relay(stream, &mut client, self.streams.stdin, self.tty, &self.detach, cancel)?;
         if detached {
             (self.on_detach)();
         }
@@ -173,19 +173,15 @@ const BUFFER: usize = 32 << 10;
 /// Carries bytes between a shim's stream and a client. Returns whether the client typed the detach keys.
 pub(crate) fn relay(
     stream: UnixStream,
-    client: Client,
+    client: &mut Client,
     stdin: bool,
     tty: bool,
     detach: &[u8],
     cancel: &Cancel,
 ) -> Result<bool> {
-    let Client {
-        mut input,
-        output,
-        socket,
-    } = client;
+    let Client { input, output, socket } = client;
     let mut output = Unframe {
-        out: output,
+        out: &mut **output,
         on: tty,
         head: Vec::new(),
         left: 0,
@@ -244,14 +240,14 @@ pub(crate) fn relay(
 }
 
 /// Takes Docker's frames off, for terminals; passes all through otherwise.
-struct Unframe {
-    out: Box<dyn Write + Send>,
+struct Unframe<'a> {
+    out: &'a mut dyn Write,
     on: bool,
     head: Vec<u8>,
     left: u64,
 }
 
-impl Unframe {
+impl Unframe<'_> {
     fn write_all(&mut self, mut bytes: &[u8]) -> std::io::Result<()> {
         if !self.on {
             self.out.write_all(bytes)?;
@@ -387,8 +383,9 @@ mod tests {
                     Ok(())
                 }
             }
+            let mut sink = Shared(shared.clone());
             let mut unframe = Unframe {
-                out: Box::new(Shared(shared.clone())),
+                out: &mut sink,
                 on: true,
                 head: Vec::new(),
                 left: 0,

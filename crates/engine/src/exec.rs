@@ -307,13 +307,15 @@ pub(crate) fn process(
 
 impl Started {
     /// Carries its streams until they end; then its exit code is known.
-    pub fn run(self, engine: &Engine, client: Client, cancel: &Cancel) -> Result<()> {
+    pub fn run(self, engine: &Engine, mut client: Client, cancel: &Cancel) -> Result<()> {
         let Some(stream) = self.stream else { return Ok(()) };
         let keys = attach::parse_keys(&self.detach_keys)?;
-        let detached = attach::relay(stream, client, self.stdin, self.tty, &keys, cancel)?;
+        let detached = attach::relay(stream, &mut client, self.stdin, self.tty, &keys, cancel)?;
         if !detached {
             engine.execs.wait_exited(&self.id);
         }
+        // The connection is closed only now: a client asks for the exit code as soon as it sees that.
+        drop(client);
         Ok(())
     }
 }
