@@ -6,6 +6,7 @@ mod execute;
 mod format;
 mod functions;
 mod lex;
+mod literals;
 mod parse;
 mod types;
 mod value;

@@ -1,6 +1,7 @@
 //! Templates as trees, and the parser that makes them; the errors are Go's.
 
 use super::lex::{Kind, Token, lex};
+use super::literals::{number, unescape};
 use super::value::Value;
 use crate::quote::quote;
 use std::collections::BTreeMap;
@@ -127,6 +128,9 @@ impl fmt::Display for Command {
     }
 }
 
+/// How deep parentheses and blocks may lie in each other: what is parsed here recurses, and the stack has an end.
+const MAX_DEPTH: usize = 200;
+
 /// The trees of a text: its own under the empty name, and those that it defines.
 pub type Trees = BTreeMap<String, Rc<Vec<Node>>>;
 
@@ -142,6 +146,7 @@ pub fn parse(text: &str, functions: &dyn Fn(&str) -> bool) -> Result<Trees, Stri
         trees: Trees::new(),
         scope: vec!["$".into()],
         loops: 0,
+        depth: 0,
     };
     let (nodes, end) = parser.list()?;
     if let Some((_, word)) = end {
@@ -163,6 +168,7 @@ struct Parser<'a> {
     trees: Trees,
     scope: Vec<String>,
     loops: usize,
+    depth: usize,
 }
 
 impl Parser<'_> {
@@ -206,7 +212,22 @@ impl Parser<'_> {
         self.fail(format!("unexpected {} in {context}", describe(token)))
     }
 
+    /// Goes one level down with `inner`.
+    fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, String> {
+        if self.depth >= MAX_DEPTH {
+            return self.fail("max expression depth exceeded".into());
+        }
+        self.depth += 1;
+        let result = inner(self);
+        self.depth -= 1;
+        result
+    }
+
     fn list(&mut self) -> Result<(Vec<Node>, Stop), String> {
+        self.deeper(Self::nodes)
+    }
+
+    fn nodes(&mut self) -> Result<(Vec<Node>, Stop), String> {
         let mut nodes = Vec::new();
         loop {
             let token = self.next()?;
@@ -295,8 +316,8 @@ impl Parser<'_> {
                 }
                 (body, nodes)
             }
-            Some((_, "else if")) if word == "if" => (body, vec![self.control("if")?]),
-            Some((_, "else with")) if word == "with" => (body, vec![self.control("with")?]),
+            Some((_, "else if")) if word == "if" => (body, vec![self.deeper(|parser| parser.control("if"))?]),
+            Some((_, "else with")) if word == "with" => (body, vec![self.deeper(|parser| parser.control("with"))?]),
             Some((_, other)) => return self.fail(format!("unexpected {{{{{other}}}}}")),
         };
         self.scope.truncate(depth);
@@ -369,6 +390,10 @@ impl Parser<'_> {
     }
 
     fn pipe(&mut self, context: &str, end: &Kind) -> Result<Pipe, String> {
+        self.deeper(|parser| parser.pipeline(context, end))
+    }
+
+    fn pipeline(&mut self, context: &str, end: &Kind) -> Result<Pipe, String> {
         self.skip_space();
         let mut pipe = Pipe {
             at: self.peek().at,
@@ -574,71 +599,4 @@ fn describe(token: &Token) -> String {
         }
         _ => quote(&token.text),
     }
-}
-
-fn number(text: &str) -> Option<Number> {
-    let plain = text.replace('_', "");
-    if let Some(n) = crate::flags::parse_int(&plain) {
-        return Some(Number::Int(n));
-    }
-    if let Ok(n) = plain.parse::<u64>() {
-        return Some(Number::Uint(n));
-    }
-    let float: f64 = plain.parse().ok()?;
-    // 1e3 is a whole number as well.
-    if float.fract() == 0.0 && float.abs() < 9e15 {
-        return Some(if plain.contains(['.', 'e', 'E']) {
-            Number::Float(float)
-        } else {
-            Number::Int(float as i64)
-        });
-    }
-    float.is_finite().then_some(Number::Float(float))
-}
-
-/// Reads Go's escapes.
-fn unescape(text: &str) -> Option<String> {
-    let mut out: Vec<u8> = Vec::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            continue;
-        }
-        match chars.clone().next()? {
-            'x' => {
-                chars.next();
-                let text: String = chars.by_ref().take(2).collect();
-                out.push(u8::from_str_radix(&text, 16).ok()?);
-                continue;
-            }
-            'u' | 'U' => {
-                let long = chars.next()? == 'U';
-                let digits: String = chars.by_ref().take(if long { 8 } else { 4 }).collect();
-                let c = char::from_u32(u32::from_str_radix(&digits, 16).ok()?)?;
-                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-                continue;
-            }
-            '0'..='7' => {
-                let digits: String = chars.by_ref().take(3).collect();
-                out.push(u8::from_str_radix(&digits, 8).ok()?);
-                continue;
-            }
-            _ => {}
-        }
-        out.push(match chars.next()? {
-            'a' => 7,
-            'b' => 8,
-            'f' => 12,
-            'n' => b'\n',
-            'r' => b'\r',
-            't' => b'\t',
-            'v' => 11,
-            '\\' => b'\\',
-            '"' => b'"',
-            '\'' => b'\'',
-            _ => return None,
-        });
-    }
-    Some(String::from_utf8_lossy(&out).into_owned())
 }

@@ -146,6 +146,24 @@ fn types_show() {
     );
 }
 
+/// Nesting ends in an error, not at the end of the stack.
+#[test]
+fn deep_templates() {
+    for piece in ["{{if .}}", "{{if .}}{{else if .}}", "{{define \"x\"}}", "{{range .}}"] {
+        assert!(Template::parse(&piece.repeat(100_000)).is_err());
+    }
+    assert!(Template::parse(&format!("{{{{{}", "(".repeat(100_000))).is_err());
+    assert!(Template::parse(&format!("{{{{if .}}}}{}", "{{else if .}}".repeat(100_000))).is_err());
+    let recursive = Template::parse("{{define \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}").unwrap();
+    assert!(
+        recursive
+            .execute(&Value::Nil)
+            .unwrap_err()
+            .1
+            .contains("exceeded maximum template depth")
+    );
+}
+
 /// Deep nesting and odd bytes end in an error or in text, never in a panic.
 #[test]
 fn hostile_templates() {
