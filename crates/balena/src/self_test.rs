@@ -7,6 +7,7 @@
 mod certificate;
 mod layers;
 mod machine;
+mod templates;
 mod tls;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,6 +37,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("zstd", layers::zstd),
     ("tar-split", layers::tar_split),
     ("layer", layers::layer),
+    ("templates", templates::format),
     ("tls 1.2", tls::version_1_2),
     ("tls 1.3", tls::version_1_3),
 ];

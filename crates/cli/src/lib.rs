@@ -41,6 +41,12 @@ pub fn main(args: &[String]) -> i32 {
     }
 }
 
+/// What `--format` makes of a value. For the self-test, which has no daemon to ask for one.
+pub fn format(template: &str, data: &serde_json::Value) -> Result<String, String> {
+    let template = templates::Template::parse(template)?;
+    template.execute(&templates::Value::raw(data)).map_err(|(_, why)| why)
+}
+
 /// What the command line asks for.
 enum Line<'a> {
     Command(&'static Command, &'static str, &'a [String]),
