@@ -127,13 +127,12 @@ pub fn parse_moment(text: &str) -> Result<String, String> {
         return Ok(String::new());
     }
     let show = |time: Time| format!("{}.{:09}", time.seconds, time.nanos);
-    if let Ok(nanos) = parse_duration(text) {
+    // Whole seconds, as docker: what happened in this one is then not yet "until 0s".
+    if text != "0"
+        && let Ok(nanos) = parse_duration(text)
+    {
         let then = Time::now().as_nanos().saturating_sub(nanos);
-        let (seconds, nanos) = (then.div_euclid(1_000_000_000), then.rem_euclid(1_000_000_000));
-        return Ok(show(Time {
-            seconds,
-            nanos: u32::try_from(nanos).unwrap_or(0),
-        }));
+        return Ok(then.div_euclid(1_000_000_000).to_string());
     }
     // Dates without a zone are taken as UTC; a device's zone is that or nobody's business.
     let bare = text.trim_end_matches('Z');
@@ -222,7 +221,8 @@ mod tests {
         ] {
             assert_eq!(parse_moment(text).as_deref(), Ok(want), "{text}");
         }
-        assert!(parse_moment("42m").unwrap().contains('.'));
+        assert!(parse_moment("42m").unwrap().parse::<i64>().unwrap() > 1_700_000_000);
+        assert_eq!(parse_moment("0").unwrap(), "0");
         assert_eq!(
             parse_moment("x").unwrap_err(),
             "failed to parse value as time or duration: \"x\""
