@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// For the release binary: a compiler whose standard library comes as source, a C compiler for ring and zstd,
-/// a linker, a C library, and GCC's unwinder.
+/// a linker and a C library.
 pub const BUILD: &[&str] = &[
     "rustc-web",
     "cargo-web",
@@ -28,6 +28,7 @@ pub const DEMO: &[&str] = &["docker-registry", "busybox-static", "iptables", "ip
 pub const TEST: &[&str] = &[
     "docker.io",
     "runc",
+    "libseccomp-dev",
     "nftables",
     "e2fsprogs",
     "util-linux",
@@ -38,6 +39,16 @@ pub const TEST: &[&str] = &[
 
 /// For running the binaries of other architectures.
 pub const EMULATE: &[&str] = &["qemu-user-static"];
+
+/// For a guest: a machine, what its Debian is made with, and what its first file system is packed with.
+pub const GUEST: &[&str] = &[
+    "qemu-system-x86",
+    "debootstrap",
+    "cpio",
+    "kmod",
+    "e2fsprogs",
+    "busybox-static",
+];
 
 /// Installs what is missing of `packages`.
 pub fn ensure(packages: &[&str]) -> Result<()> {

@@ -81,6 +81,18 @@ pub fn main(arguments: &[String]) -> Result<()> {
     Err(failures.join("\n"))
 }
 
+/// The Debian package and the archive for this machine, made now.
+pub fn packages_here() -> Result<(PathBuf, PathBuf)> {
+    let (target, binary) = (Target::here()?, crate::binary::wanted()?);
+    debian_package(target, &binary)?;
+    let archive = pack(target, &binary, &format!("balena-{VERSION}-{}", target.arch))?;
+    Ok((package_file(target), archive))
+}
+
+fn package_file(target: &Target) -> PathBuf {
+    place().join(format!("balena_{VERSION}_{}.deb", target.debian))
+}
+
 /// Where the release lies.
 pub fn place() -> PathBuf {
     target_dir().join("dist")
@@ -184,7 +196,8 @@ fn debian_package(target: &Target, binary: &Path) -> Result<()> {
             0o755,
         )?;
     }
-    let file = place().join(format!("balena_{VERSION}_{}.deb", target.debian));
+    let file = package_file(target);
+    std::fs::create_dir_all(place()).map_err(|e| format!("make {}: {e}", place().display()))?;
     run(Command::new("dpkg-deb")
         .env("SOURCE_DATE_EPOCH", source_date())
         .args(["--root-owner-group", "-Zxz", "--build"])

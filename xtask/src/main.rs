@@ -11,6 +11,7 @@ mod debian;
 mod demo;
 mod dist;
 mod emulate;
+mod guest;
 mod sbom;
 mod sysroot;
 mod target;
@@ -24,6 +25,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   build [--target T] build the release binary: static, stripped, everything in it
   demo               build it, pull an image from a registry, run a web server, clean up (as root)
   test [ARGUMENTS]   every test; arguments go on to `cargo test` (as root, or much is skipped)
+  test --dist [--target T]
+                     builds every architecture's binary, and has each test itself under emulation
   bench WHAT         figures beside Docker's: run, pull, memory, size or all (as root)
   dist [--target T]  all architectures: archives, Debian packages, sums under target/dist; --test runs each emulated
 ";
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         "demo" => demo::main(rest),
         "bench" => bench::main(rest),
         "dist" => dist::main(rest),
+        "guest" => guest::main(rest),
         "test" => test::main(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
@@ -57,7 +61,7 @@ fn main() -> ExitCode {
 }
 
 fn setup() -> Result<(), String> {
-    for packages in [apt::BUILD, apt::DEMO, apt::TEST, apt::EMULATE] {
+    for packages in [apt::BUILD, apt::DEMO, apt::TEST, apt::EMULATE, apt::GUEST] {
         apt::ensure(packages)?;
     }
     println!("everything that the other commands need is installed");

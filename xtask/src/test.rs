@@ -3,11 +3,18 @@
 use crate::apt;
 use crate::binary;
 use crate::command::{Result, checkout};
+use crate::dist;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// Installs, builds, and runs `cargo test`; arguments go on to it (`-p store`, `-- some_name`).
+/// Installs, builds, and runs `cargo test`; arguments go on to it (`-p store`, `-- some_name`). With `--dist` first, the
+/// binary of each architecture tests itself under emulation instead, or of those that `--target T` names.
 pub fn main(arguments: &[String]) -> Result<()> {
+    if let Some(("--dist", targets)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        let mut all = vec!["--test".to_owned()];
+        all.extend_from_slice(targets);
+        return dist::main(&all);
+    }
     match apt::is_root()? {
         true => {
             apt::ensure(apt::DEMO)?;

@@ -1,0 +1,234 @@
+//! The guest's disk, kernel and first file system, made from Debian packages under `target/guest`.
+//!
+//! The Debian is made once and kept; each run gets a fresh disk of it, with the package under test beside it.
+
+use crate::command::{Result, output, run, target_dir, which, write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a device would have beside our package: an init, what a bridge network takes, a client for HTTP.
+const PACKAGES: &str = "systemd-sysv,dbus,iptables,iproute2,kmod,procps,busybox-static,curl,ca-certificates";
+
+/// The kernel: small, and with drivers for qemu's devices.
+const KERNEL: &str = "linux-image-cloud-amd64";
+
+/// What must be loaded before the disk can be mounted; modprobe finds what these need.
+const FIRST_MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio_net", "ext4"];
+
+/// Bytes of the disk; sparse.
+const SIZE: &str = "1536M";
+
+/// Files to boot from.
+pub struct Disk {
+    pub kernel: PathBuf,
+    pub initramfs: PathBuf,
+    pub image: PathBuf,
+}
+
+impl Disk {
+    /// Makes a fresh disk with our package and our archive on it, where `checks` runs at boot with `reference` to pull.
+    pub fn make(package: &Path, archive: &Path, checks: &Path, reference: &str) -> Result<Disk> {
+        let place = target_dir().join("guest");
+        std::fs::create_dir_all(&place).map_err(|e| format!("make {}: {e}", place.display()))?;
+        let root = debian(&place)?;
+        let (kernel, version) = kernel(&place)?;
+        let initramfs = initramfs(&place, &version)?;
+        let to = |path: &str| root.join(path);
+        copy(package, &to("root/balena.deb"), 0o644)?;
+        copy(archive, &to("root/balena.tar.gz"), 0o644)?;
+        copy(checks, &to("root/checks.sh"), 0o755)?;
+        write(&to("root/reference"), reference)?;
+        write(&to("etc/systemd/system/checks.service"), UNIT)?;
+        write(&to("etc/hostname"), "guest\n")?;
+        write(&to("etc/fstab"), "/dev/vda / ext4 defaults 0 1\n")?;
+        write(
+            &to("etc/modules-load.d/guest.conf"),
+            "overlay\nbridge\nveth\nbr_netfilter\nvirtio_net\n",
+        )?;
+        // No console to log in at: nobody is there, and it costs seconds under emulation.
+        for unit in [
+            "getty@tty1.service",
+            "serial-getty@ttyS0.service",
+            "apt-daily.timer",
+            "apt-daily-upgrade.timer",
+        ] {
+            link("/dev/null", &to("etc/systemd/system").join(unit))?;
+        }
+        link(
+            "../checks.service",
+            &to("etc/systemd/system/multi-user.target.wants/checks.service"),
+        )?;
+        let image = place.join("disk.ext4");
+        let _ = std::fs::remove_file(&image);
+        let mut format = Command::new("mke2fs");
+        format.args(["-q", "-t", "ext4", "-d"]).arg(&root).arg(&image).arg(SIZE);
+        run(&mut format)?;
+        Ok(Disk {
+            kernel,
+            initramfs,
+            image,
+        })
+    }
+}
+
+const UNIT: &str = "[Unit]
+Description=checks of the container engine
+After=multi-user.target
+
+[Service]
+Type=oneshot
+ExecStart=/root/checks.sh
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+Environment=HOME=/root
+ExecStopPost=/bin/systemctl poweroff --force
+";
+
+/// The directory of a Debian of this machine's release.
+fn debian(place: &Path) -> Result<PathBuf> {
+    let (root, stamp) = (place.join("root"), place.join("root.made"));
+    if std::fs::read_to_string(&stamp).is_ok_and(|made| made == PACKAGES) {
+        return Ok(root);
+    }
+    let _ = std::fs::remove_dir_all(&root);
+    let release = std::fs::read_to_string("/etc/os-release").map_err(|e| format!("read /etc/os-release: {e}"))?;
+    let suite = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+        .ok_or("/etc/os-release names no VERSION_CODENAME: the guest is made from this machine's Debian")?;
+    println!("making a Debian {suite} for the guest");
+    let mut debootstrap = Command::new("debootstrap");
+    debootstrap.args(["--variant=minbase", &format!("--include={PACKAGES}"), suite]);
+    debootstrap
+        .arg(&root)
+        .arg(mirror(suite)?)
+        .stdout(std::process::Stdio::null());
+    run(&mut debootstrap)?;
+    for spare in [
+        "var/lib/apt/lists",
+        "var/cache/apt",
+        "usr/share/doc",
+        "usr/share/man",
+        "usr/share/locale",
+    ] {
+        let _ = std::fs::remove_dir_all(root.join(spare));
+    }
+    write(&stamp, PACKAGES)?;
+    Ok(root)
+}
+
+/// Where this machine's apt gets a suite from.
+fn mirror(suite: &str) -> Result<String> {
+    let format = "$(CODENAME) $(SUITE) $(REPO_URI)";
+    let targets = output(Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]))?;
+    let found = targets.lines().find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        (words.len() == 3 && (words[0] == suite || words[1] == suite)).then(|| words[2].to_owned())
+    });
+    found.ok_or_else(|| format!("this machine's apt has no source for {suite}: run `apt-get update`"))
+}
+
+/// The kernel's file and version; its modules go into the guest's root.
+fn kernel(place: &Path) -> Result<(PathBuf, String)> {
+    let depends = output(Command::new("apt-cache").args(["depends", KERNEL]))?;
+    let package = depends
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Depends: "))
+        .ok_or_else(|| format!("{KERNEL} depends on no kernel: run `apt-get update`"))?;
+    let version = package.trim_start_matches("linux-image-").to_owned();
+    let (files, root) = (place.join("kernel"), place.join("root"));
+    let vmlinuz = files.join("boot").join(format!("vmlinuz-{version}"));
+    if !vmlinuz.exists() {
+        let _ = std::fs::remove_dir_all(&files);
+        std::fs::create_dir_all(&files).map_err(|e| format!("make {}: {e}", files.display()))?;
+        let mut apt = Command::new("apt-get");
+        run(apt
+            .current_dir(&files)
+            .args(["-q", "-o", "APT::Sandbox::User=", "download", package]))?;
+        for entry in std::fs::read_dir(&files).map_err(|e| format!("list {}: {e}", files.display()))? {
+            let deb = entry.map_err(|e| format!("list {}: {e}", files.display()))?.path();
+            run(Command::new("dpkg-deb").arg("--extract").arg(&deb).arg(&files))?;
+            std::fs::remove_file(&deb).map_err(|e| format!("remove {}: {e}", deb.display()))?;
+        }
+        run(Command::new(sbin("depmod")).arg("-b").arg(&files).arg(&version))?;
+    }
+    let modules = root.join("usr/lib/modules").join(&version);
+    if !modules.exists() {
+        std::fs::create_dir_all(root.join("usr/lib/modules"))
+            .map_err(|e| format!("make the modules' directory: {e}"))?;
+        let from = files.join("lib/modules").join(&version);
+        run(Command::new("cp").arg("-a").arg(from).arg(&modules))?;
+    }
+    Ok((vmlinuz, version))
+}
+
+/// A first file system that loads the disk's drivers, mounts it, and goes on there.
+fn initramfs(place: &Path, version: &str) -> Result<PathBuf> {
+    let stage = place.join("initramfs");
+    let _ = std::fs::remove_dir_all(&stage);
+    for directory in ["bin", "dev", "proc", "sys", "root"] {
+        let path = stage.join(directory);
+        std::fs::create_dir_all(&path).map_err(|e| format!("make {}: {e}", path.display()))?;
+    }
+    copy(
+        &which("busybox").ok_or("busybox-static is not installed")?,
+        &stage.join("bin/busybox"),
+        0o755,
+    )?;
+    let tree = place.join("kernel");
+    let mut load = String::new();
+    for module in FIRST_MODULES {
+        let mut command = Command::new(sbin("modprobe"));
+        command
+            .arg("-d")
+            .arg(&tree)
+            .args(["-S", version, "--show-depends", module]);
+        for line in output(&mut command)?.lines() {
+            let Some(file) = line.strip_prefix("insmod ").map(str::trim) else {
+                continue;
+            };
+            let from = Path::new(file);
+            let name = from
+                .file_name()
+                .ok_or_else(|| format!("modprobe names no file: {line}"))?;
+            copy(from, &stage.join("modules").join(name), 0o644)?;
+            // One that is loaded already says so, which is fine.
+            load.push_str(&format!(
+                "/bin/busybox insmod /modules/{} 2>/dev/null\n",
+                name.to_string_lossy()
+            ));
+        }
+    }
+    let init = format!(
+        "#!/bin/busybox sh\n/bin/busybox mount -t devtmpfs dev /dev\n/bin/busybox mount -t proc proc /proc\n{load}\
+         /bin/busybox mount -t ext4 /dev/vda /root || exec /bin/busybox sh\n/bin/busybox umount /proc\n\
+         /bin/busybox mount --move /dev /root/dev\nexec /bin/busybox switch_root /root /sbin/init\n"
+    );
+    write(&stage.join("init"), init)?;
+    let executable = std::fs::set_permissions(stage.join("init"), PermissionsExt::from_mode(0o755));
+    executable.map_err(|e| format!("make the guest's init executable: {e}"))?;
+    let file = place.join("initramfs.cpio");
+    let pack = "find . | cpio --quiet -o -H newc > ../initramfs.cpio";
+    run(Command::new("sh").current_dir(&stage).args(["-c", pack]))?;
+    Ok(file)
+}
+
+fn sbin(name: &str) -> PathBuf {
+    which(name).unwrap_or_else(|| PathBuf::from(name))
+}
+
+fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    let bytes = std::fs::read(from).map_err(|e| format!("read {}: {e}", from.display()))?;
+    write(to, bytes)?;
+    std::fs::set_permissions(to, PermissionsExt::from_mode(mode)).map_err(|e| format!("chmod {}: {e}", to.display()))
+}
+
+fn link(target: &str, path: &Path) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|e| format!("make {}: {e}", parent.display()))?;
+    }
+    let _ = std::fs::remove_file(path);
+    std::os::unix::fs::symlink(target, path).map_err(|e| format!("link {}: {e}", path.display()))
+}
