@@ -60,6 +60,41 @@ fn containers_live_on_and_are_adopted() {
 }
 
 #[test]
+fn a_daemon_that_crashes_starts_anew_in_place() {
+    ground::run(|g| {
+        let (mut daemon, docker) = g.daemon_with_busybox();
+        docker.ok(&["run", "-d", "--name", "steady", "busybox", "sleep", "1000"]);
+        let (pid, started) = (
+            daemon.pid(),
+            docker.ok(&["inspect", "-f", "{{.State.StartedAt}}", "steady"]),
+        );
+        // SIGABRT is what a panic, a failed allocation and an overflowed stack come down to.
+        let crash = || {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::ABORT).unwrap();
+        };
+        for times in 1..=5 {
+            crash();
+            let words = format!("the daemon crashed and started anew in place ({times} in a row)");
+            assert!(within(Duration::from_secs(10), || daemon.log().contains(&words)));
+            // No waiting for its socket: that never closed, and who connects early is answered when it is ready.
+            assert_eq!(docker.ok(&["inspect", "-f", "{{.State.StartedAt}}", "steady"]), started);
+            assert_eq!(docker.ok(&["exec", "steady", "echo", "in"]), "in");
+        }
+        assert_eq!(daemon.pid(), pid);
+        // A row of crashes ends somewhere; what supervises the daemon is told by its death.
+        crash();
+        assert!(within(Duration::from_secs(10), || docker.run(&["ps"]).code != 0));
+        daemon.kill();
+        daemon.up().unwrap();
+        assert!(running(&docker, "steady"));
+        // The shim was a child of the process, and is waited for by it.
+        docker.ok(&["rm", "-f", "steady"]);
+        assert_eq!(daemon.left_behind(), Vec::<String>::new());
+    });
+}
+
+#[test]
 fn killed_at_any_moment_it_serves_everything_whole() {
     ground::run(|g| {
         let (mut daemon, docker) = g.daemon_with_busybox();

@@ -71,7 +71,17 @@ fn at_pace(target: &Target, pace: Pace) -> Result<PathBuf> {
     let directory = compiler.cargo.parent().unwrap_or(Path::new("/usr/bin"));
     let shout = target.triple.to_uppercase().replace('-', "_");
     let snake = target.triple.replace('-', "_");
-    let mut flags = format!("-Clinker-flavor=ld.lld -Lnative={}", sysroot.lib.display());
+    // Functions that came out the same are kept once; nothing here compares the addresses of functions.
+    let mut flags = format!(
+        "-Clinker-flavor=ld.lld -Lnative={} -Clink-arg=--icf=all",
+        sysroot.lib.display()
+    );
+    // Nothing unwinds (see Cargo.toml), so no tables for it.
+    flags.push_str(" -Cforce-unwind-tables=no");
+    flags.push_str(&format!(
+        " -Clink-arg=-Map={}",
+        map_of(&built_at(pace, target)).display()
+    ));
     if target.is_32bit() {
         // Times past 2038. The libc crate has two names for it, the standard library's copy and ours one each; the
         // linker's is explained in xtask/sysroot/time64.c.
@@ -98,15 +108,33 @@ fn at_pace(target: &Target, pace: Pace) -> Result<PathBuf> {
             "--target",
             target.triple,
         ])
-        .args(["-Zbuild-std=std,panic_unwind", "-Zbuild-std-features="]);
+        .args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]);
     if pace == Pace::Quick {
         let settings = ["lto=\"off\"", "codegen-units=16", "opt-level=1"];
         for setting in settings {
             cargo.arg("--config").arg(format!("profile.release.{setting}"));
         }
     }
+    let binary = built_at(pace, target);
+    if let Some(directory) = binary.parent() {
+        std::fs::create_dir_all(directory).map_err(|e| format!("make {}: {e}", directory.display()))?;
+    }
     run(&mut cargo)?;
-    Ok(place(pace).join(target.triple).join("release/balena"))
+    Ok(binary)
+}
+
+fn built_at(pace: Pace, target: &Target) -> PathBuf {
+    place(pace).join(target.triple).join("release/balena")
+}
+
+/// Where a target's release is, or would be.
+pub fn place_of(target: &Target) -> PathBuf {
+    built_at(Pace::Shipping, target)
+}
+
+/// The linker's map of a binary: what lies where in it.
+pub fn map_of(binary: &Path) -> PathBuf {
+    binary.with_file_name("balena.map")
 }
 
 /// The target directory: changed settings would have everything compiled anew.

@@ -1,6 +1,6 @@
 //! Debian packages of other architectures: fetched and unpacked under `target/`, never installed.
 //!
-//! A device's C library and unwinder come as packages that this machine must not install, for it is no such device.
+//! A device's C library comes as a package that this machine must not install, for it is no such device.
 //! apt gets lists of its own for them, so that the machine's own keep the architectures they have.
 
 use crate::command::{Result, output, run, target_dir, write};
@@ -10,24 +10,20 @@ use std::process::Command;
 /// Debian's names of the architectures we may want packages of.
 const ARCHITECTURES: &[&str] = &["amd64", "arm64", "armel", "armhf", "i386"];
 
-/// The directory that holds the files of musl and of GCC's libraries for this architecture, as if it were `/`.
+/// The directory that holds the files of musl for this architecture, as if it were `/`.
 pub fn root(architecture: &str) -> Result<PathBuf> {
     if output(Command::new("dpkg").arg("--print-architecture"))?.trim() == architecture {
         return Ok(PathBuf::from("/"));
     }
     let root = target_dir().join("xtask/debian").join(architecture);
     let stamp = root.join("made");
-    let gcc = output(Command::new("gcc").arg("-dumpversion"))?;
-    let major = gcc.trim().split('.').next().unwrap_or_default();
-    let packages = ["musl-dev".to_owned(), format!("libgcc-{major}-dev")];
-    if std::fs::read_to_string(&stamp).is_ok_and(|made| made == packages.join(" ")) {
+    const PACKAGE: &str = "musl-dev";
+    if std::fs::read_to_string(&stamp).is_ok_and(|made| made == PACKAGE) {
         return Ok(root);
     }
     let _ = std::fs::remove_dir_all(&root);
-    for package in &packages {
-        fetch(&format!("{package}:{architecture}"), &root)?;
-    }
-    write(&stamp, packages.join(" "))?;
+    fetch(&format!("{PACKAGE}:{architecture}"), &root)?;
+    write(&stamp, PACKAGE)?;
     Ok(root)
 }
 

@@ -83,10 +83,6 @@ fn bill(metadata: &Value, sums: &BTreeMap<(String, String), String>, triple: &st
         "type": "library", "name": "musl", "description": "C library, linked statically; from Debian's musl-dev",
         "licenses": [{"license": {"id": "MIT"}}],
     }));
-    components.push(json!({
-        "type": "library", "name": "libgcc", "description": "stack unwinder, linked statically; from Debian's libgcc-dev",
-        "licenses": [{"expression": "GPL-3.0-or-later WITH GCC-exception-3.1"}],
-    }));
     Ok(json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",

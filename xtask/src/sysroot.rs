@@ -1,8 +1,7 @@
 //! What a target's programs are linked with: one directory under `target/`, put together from Debian's packages.
 //!
-//! The start files and `libc.a` are musl's, the unwinder is GCC's (`libgcc_eh.a`), so that a panic unwinds and one
-//! request's bug does not end the daemon; for 32-bit targets our timed waits lie beside it. `cc` is a C compiler for the
-//! C parts of ring and zstd.
+//! The start files and `libc.a` are musl's; where the standard library expects an unwinder it finds none, for a panic ends
+//! the program; for 32-bit targets our timed waits lie beside it. `cc` is a C compiler for the C parts of ring and zstd.
 
 use crate::command::{Result, checkout, output, run, target_dir, write};
 use crate::debian;
@@ -41,7 +40,7 @@ impl Sysroot {
         let musl = debian::below(&root, target.musl_lib);
         let resources = output(Command::new("clang").arg("-print-resource-dir"))?;
         let script = format!(
-            "#!/bin/sh\nexec clang --target={} {} -nostdinc -isystem {}/include -isystem {} \"$@\"\n",
+            "#!/bin/sh\nexec clang --target={} {} -fno-unwind-tables -fno-asynchronous-unwind-tables -nostdinc -isystem {}/include -isystem {} \"$@\"\n",
             target.clang,
             target.flags.join(" "),
             resources.trim(),
@@ -53,7 +52,7 @@ impl Sysroot {
         for name in ["crt1.o", "Scrt1.o", "rcrt1.o", "crti.o", "crtn.o", "libc.a"] {
             copy(&musl.join(name), &self.lib.join(name))?;
         }
-        // GCC's own would register frames of a dynamic program; a static one has its tables in the program header.
+        // GCC's own would register frames for an unwinder.
         for name in ["crtbegin.o", "crtbeginS.o", "crtbeginT.o", "crtend.o", "crtendS.o"] {
             let mut cc = Command::new(&self.cc);
             run(cc.args(["-c", "-x", "c", "/dev/null", "-o"]).arg(self.lib.join(name)))?;
@@ -63,27 +62,17 @@ impl Sysroot {
 
     /// `libunwind.a`, the name under which Rust's standard library asks for an unwinder on musl.
     fn make_unwinder(&self, target: &Target) -> Result<()> {
-        let gcc = gcc_directory(target)?;
         let parts = self.lib.join("parts");
         std::fs::create_dir_all(&parts).map_err(|e| format!("make {}: {e}", parts.display()))?;
-        for archive in ["libgcc_eh.a", "libgcc.a"] {
-            run(Command::new("ar").current_dir(&parts).arg("x").arg(gcc.join(archive)))?;
-        }
-        let mut ours = vec!["dl_find_object"];
-        if target.is_32bit() {
-            ours.push("time64");
-        }
-        for name in ours {
-            let source = checkout().join("xtask/sysroot").join(name).with_extension("c");
-            let mut cc = Command::new(&self.cc);
-            cc.args(["-Os", "-fPIC", "-ffunction-sections", "-c"]).arg(source);
-            run(cc.arg("-o").arg(parts.join(name).with_extension("o")))?;
-        }
         let mut objects = Vec::new();
-        for entry in std::fs::read_dir(&parts).map_err(|e| format!("list {}: {e}", parts.display()))? {
-            objects.push(entry.map_err(|e| format!("list {}: {e}", parts.display()))?.path());
+        for name in sources(target) {
+            let source = checkout().join("xtask/sysroot").join(name).with_extension("c");
+            let object = parts.join(name).with_extension("o");
+            let mut cc = Command::new(&self.cc);
+            cc.args(["-Os", "-fPIC", "-ffunction-sections", "-fno-builtin", "-c"]);
+            run(cc.arg(source).arg("-o").arg(&object))?;
+            objects.push(object);
         }
-        objects.sort();
         run(Command::new("ar")
             .arg("crsD")
             .arg(self.lib.join("libunwind.a"))
@@ -91,33 +80,23 @@ impl Sysroot {
     }
 }
 
-/// Changes when the directory must be made anew.
-fn recipe(target: &Target) -> Result<String> {
-    let gcc = gcc_directory(target)?;
-    let musl = debian::below(&debian::root(target.debian)?, target.musl_lib);
-    let newest = [gcc.join("libgcc_eh.a"), musl.join("libc.a")];
-    let mut text = format!("1 {}\n{}\n", target.flags.join(" "), include_str!("sysroot.rs"));
-    text.push_str(include_str!("../sysroot/dl_find_object.c"));
-    text.push_str(include_str!("../sysroot/time64.c"));
-    for file in newest {
-        let data = std::fs::metadata(&file).map_err(|e| format!("look at {}: {e}", file.display()))?;
-        text.push_str(&format!("{} {:?}\n", data.len(), data.modified().ok()));
+/// Our own parts, under `xtask/sysroot`.
+fn sources(target: &Target) -> &'static [&'static str] {
+    match target.is_32bit() {
+        true => &["no_unwinder", "time64"],
+        false => &["no_unwinder"],
     }
-    Ok(text)
 }
 
-/// The directory of the newest GCC there is.
-fn gcc_directory(target: &Target) -> Result<PathBuf> {
-    let place = debian::below(&debian::root(target.debian)?, target.gcc);
-    let entries = std::fs::read_dir(&place).map_err(|e| format!("look for gcc in {}: {e}", place.display()))?;
-    let mut versions: Vec<(u32, PathBuf)> = entries
-        .flatten()
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
-        .filter(|(_, path)| path.join("libgcc_eh.a").exists())
-        .collect();
-    versions.sort();
-    let newest = versions.pop().map(|(_, path)| path);
-    newest.ok_or_else(|| format!("no libgcc_eh.a under {}: install gcc", place.display()))
+/// Changes when the directory must be made anew.
+fn recipe(target: &Target) -> Result<String> {
+    let libc = debian::below(&debian::root(target.debian)?, target.musl_lib).join("libc.a");
+    let data = std::fs::metadata(&libc).map_err(|e| format!("look at {}: {e}", libc.display()))?;
+    let mut text = format!("2 {}\n{}\n", target.flags.join(" "), include_str!("sysroot.rs"));
+    text.push_str(include_str!("../sysroot/no_unwinder.c"));
+    text.push_str(include_str!("../sysroot/time64.c"));
+    text.push_str(&format!("{} {:?}\n", data.len(), data.modified().ok()));
+    Ok(text)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

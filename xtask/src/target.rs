@@ -10,13 +10,11 @@ pub struct Target {
     pub clang: &'static str,
     /// The oldest machine of its kind, said in Clang's flags.
     pub flags: &'static [&'static str],
-    /// Debian's name of the architecture whose musl and GCC libraries run on that machine.
+    /// Debian's name of the architecture whose musl runs on that machine.
     pub debian: &'static str,
     /// Directory of musl's `crt1.o` and `libc.a`, and of its headers.
     pub musl_lib: &'static str,
     pub musl_include: &'static str,
-    /// Directory of GCC's libraries, less the version.
-    pub gcc: &'static str,
     /// The emulator of its programs, and the oldest machine again, in its words.
     pub emulator: &'static str,
     pub cpu: &'static str,
@@ -31,7 +29,6 @@ pub const TARGETS: &[Target] = &[
         debian: "amd64",
         musl_lib: "/usr/lib/x86_64-linux-musl",
         musl_include: "/usr/include/x86_64-linux-musl",
-        gcc: "/usr/lib/gcc/x86_64-linux-gnu",
         emulator: "qemu-x86_64-static",
         cpu: "qemu64",
     },
@@ -43,7 +40,6 @@ pub const TARGETS: &[Target] = &[
         debian: "arm64",
         musl_lib: "/usr/lib/aarch64-linux-musl",
         musl_include: "/usr/include/aarch64-linux-musl",
-        gcc: "/usr/lib/gcc/aarch64-linux-gnu",
         emulator: "qemu-aarch64-static",
         cpu: "cortex-a53",
     },
@@ -55,7 +51,6 @@ pub const TARGETS: &[Target] = &[
         debian: "armhf",
         musl_lib: "/usr/lib/arm-linux-musleabihf",
         musl_include: "/usr/include/arm-linux-musleabihf",
-        gcc: "/usr/lib/gcc/arm-linux-gnueabihf",
         emulator: "qemu-arm-static",
         cpu: "cortex-a9",
     },
@@ -68,7 +63,6 @@ pub const TARGETS: &[Target] = &[
         debian: "armel",
         musl_lib: "/usr/lib/arm-linux-musleabi",
         musl_include: "/usr/include/arm-linux-musleabi",
-        gcc: "/usr/lib/gcc/arm-linux-gnueabi",
         emulator: "qemu-arm-static",
         cpu: "arm1176",
     },
@@ -80,7 +74,6 @@ pub const TARGETS: &[Target] = &[
         debian: "armel",
         musl_lib: "/usr/lib/arm-linux-musleabi",
         musl_include: "/usr/include/arm-linux-musleabi",
-        gcc: "/usr/lib/gcc/arm-linux-gnueabi",
         emulator: "qemu-arm-static",
         cpu: "arm926",
     },
@@ -93,7 +86,6 @@ pub const TARGETS: &[Target] = &[
         debian: "i386",
         musl_lib: "/usr/lib/i386-linux-musl",
         musl_include: "/usr/include/i386-linux-musl",
-        gcc: "/usr/lib/gcc/i686-linux-gnu",
         emulator: "qemu-i386-static",
         cpu: "pentium3,+sse2",
     },

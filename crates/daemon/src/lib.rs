@@ -1,5 +1,6 @@
 //! The daemon: configuration, listeners, the HTTP edge over the engine, and a clean end.
 
+mod anew;
 mod body;
 mod config;
 mod listen;
@@ -70,6 +71,7 @@ pub fn main(args: &[String]) -> i32 {
         eprintln!("{e}");
         return 1;
     }
+    std::panic::set_hook(Box::new(|panic| logger::write("fatal", &panic.to_string())));
     match run(&given, args) {
         Ok(()) => 0,
         Err(e) => {
@@ -83,6 +85,7 @@ pub fn main(args: &[String]) -> i32 {
 fn run(given: &config::Given, args: &[String]) -> Result<(), String> {
     // Before the first thread: every thread inherits the mask, and the signals are read in one place.
     let signals = SignalFd::new(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]).map_err(|e| format!("read signals: {e}"))?;
+    let mut inheritance = anew::Inheritance::take();
     let settings = settings::Settings::of(given)?;
     log::info!("Starting up");
     let _pidfile = pidfile::Pidfile::take(&settings.pidfile)?;
@@ -91,7 +94,9 @@ fn run(given: &config::Given, args: &[String]) -> Result<(), String> {
     if let Err(e) = sys::fs::raise_file_limit() {
         log::debug!("raise the limit of open files: {e}");
     }
-    let listeners = listen::open(&settings.hosts, &settings.group)?;
+    let listeners = listen::open(&settings.hosts, &settings.group, &mut inheritance)?;
+    let sockets: Vec<_> = listeners.iter().map(listen::Listener::named).collect();
+    inheritance.arm(args, &sockets);
     let (hosts, pidfile) = (settings.hosts.clone(), settings.pidfile.clone());
     log::debug!("listening on {hosts:?}, pid file {}", pidfile.display());
     let engine = Engine::open(settings.engine, settings.network, settings.registry).map_err(|e| e.to_string())?;
@@ -126,7 +131,7 @@ fn run(given: &config::Given, args: &[String]) -> Result<(), String> {
         for host in &hosts {
             log::info!("API listen on {}", host.strip_prefix("unix://").unwrap_or(host));
         }
-        notify::ready();
+        notify::ready(tokio::runtime::Handle::current());
         // An error here means that the sender is gone, which means the same.
         let _ = stopped.await;
         Ok::<(), String>(())

@@ -22,8 +22,9 @@ fn send(text: &str) {
     }
 }
 
-/// The daemon answers; and pings the watchdog from now on, if there is one.
-pub fn ready() {
+/// The daemon answers; and pings the watchdog from now on, if there is one. Each ping goes through the loop that serves
+/// the API: a loop that hangs sends none, and systemd replaces the daemon.
+pub fn ready(edge: tokio::runtime::Handle) {
     send("READY=1\n");
     let microseconds = std::env::var("WATCHDOG_USEC").ok().and_then(|t| t.parse::<u64>().ok());
     let Some(period) = microseconds.filter(|us| *us > 0) else {
@@ -34,7 +35,7 @@ pub fn ready() {
         .stack_size(64 << 10)
         .spawn(move || {
             loop {
-                send("WATCHDOG=1\n");
+                edge.spawn(async { send("WATCHDOG=1\n") });
                 std::thread::sleep(Duration::from_micros(period / 3));
             }
         });

@@ -15,8 +15,9 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -25,14 +26,12 @@ type Response = hyper::Response<Body>;
 /// Stack of a request's thread: virtual, touched only as deep as the verb goes.
 const STACK: usize = 1 << 20;
 
-/// Serves one connection until it ends.
-pub async fn connection<S>(stream: S, engine: Arc<Engine>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + IntoSocket + 'static,
-{
+/// Serves one connection until it ends. Whatever kind of stream socket it is, here it goes by the type of one: hyper's
+/// machinery is in the binary once.
+pub async fn connection(stream: UnixStream, engine: Arc<Engine>) {
     let service = hyper::service::service_fn(move |request| {
         let engine = engine.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer::<S>(engine, request).await) }
+        async move { Ok::<_, std::convert::Infallible>(answer(engine, request).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .max_headers(100)
@@ -41,28 +40,6 @@ where
         .await;
     if let Err(e) = served {
         log::debug!("connection: {e}");
-    }
-}
-
-/// Streams that can be taken back from the runtime as a plain socket.
-pub trait IntoSocket {
-    /// The socket, in blocking mode.
-    fn into_socket(self) -> std::io::Result<std::os::fd::OwnedFd>;
-}
-
-impl IntoSocket for tokio::net::UnixStream {
-    fn into_socket(self) -> std::io::Result<std::os::fd::OwnedFd> {
-        let stream = self.into_std()?;
-        stream.set_nonblocking(false)?;
-        Ok(stream.into())
-    }
-}
-
-impl IntoSocket for tokio::net::TcpStream {
-    fn into_socket(self) -> std::io::Result<std::os::fd::OwnedFd> {
-        let stream = self.into_std()?;
-        stream.set_nonblocking(false)?;
-        Ok(stream.into())
     }
 }
 
@@ -91,12 +68,9 @@ pub(crate) enum Head {
     Failed(Error),
 }
 
-async fn answer<S>(engine: Arc<Engine>, request: hyper::Request<hyper::body::Incoming>) -> Response
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + IntoSocket + 'static,
-{
+async fn answer(engine: Arc<Engine>, request: hyper::Request<hyper::body::Incoming>) -> Response {
     let head_only = request.method() == hyper::Method::HEAD;
-    let mut response = match respond::<S>(engine, request).await {
+    let mut response = match respond(engine, request).await {
         Ok(response) => response,
         Err(error) => failure(&error),
     };
@@ -117,10 +91,7 @@ where
     response
 }
 
-async fn respond<S>(engine: Arc<Engine>, mut request: hyper::Request<hyper::body::Incoming>) -> Result<Response>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + IntoSocket + 'static,
-{
+async fn respond(engine: Arc<Engine>, mut request: hyper::Request<hyper::body::Incoming>) -> Result<Response> {
     let (version, path) = version_of(request.uri())?;
     let (route, parameters) = match route::find(routes::TABLE, request.method().as_str(), &path) {
         Ok(found) => found,
@@ -163,7 +134,7 @@ where
     spawn_verb(move || verb(&engine, run, inner, output))?;
     let head = head
         .await
-        .unwrap_or_else(|_| Head::Failed(Error::internal("the request's thread panicked; see the log")));
+        .unwrap_or_else(|_| Head::Failed(Error::internal("the request's thread ended without an answer")));
     leaving.disarm();
     match head {
         Head::Failed(error) => Err(error),
@@ -192,7 +163,7 @@ where
             headers.insert(UPGRADE, protocol.unwrap_or(HeaderValue::from_static("tcp")));
             tokio::spawn(async move {
                 match upgraded.await {
-                    Ok(upgraded) => take_over::<S>(upgraded, run),
+                    Ok(upgraded) => take_over(upgraded, run),
                     Err(e) => log::warn!("upgrade a connection: {e}"),
                 }
             });
@@ -249,16 +220,17 @@ fn spawn_verb(work: impl FnOnce() + Send + 'static) -> Result<()> {
 }
 
 /// Takes the connection from the runtime and hands it to the verb's second half.
-fn take_over<S>(upgraded: hyper::upgrade::Upgraded, run: Box<dyn FnOnce(Connection) -> Result<()> + Send>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + IntoSocket + 'static,
-{
-    let parts = match upgraded.downcast::<TokioIo<S>>() {
+fn take_over(upgraded: hyper::upgrade::Upgraded, run: Box<dyn FnOnce(Connection) -> Result<()> + Send>) {
+    let parts = match upgraded.downcast::<TokioIo<UnixStream>>() {
         Ok(parts) => parts,
         Err(_) => return log::error!("upgrade a connection: it is not of the listener's type"),
     };
     let early = parts.read_buf;
-    let socket = match parts.io.into_inner().into_socket() {
+    let socket = parts.io.into_inner().into_std().and_then(|stream| {
+        stream.set_nonblocking(false)?;
+        Ok(OwnedFd::from(stream))
+    });
+    let socket = match socket {
         Ok(socket) => socket,
         Err(e) => return log::warn!("upgrade a connection: {e}"),
     };

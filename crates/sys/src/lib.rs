@@ -1,6 +1,7 @@
 //! Linux mechanisms: the only crate that holds `unsafe`.
 pub mod bpf;
 pub mod caps;
+pub mod crash;
 pub mod fs;
 pub mod mount;
 pub mod namespace;

@@ -3,6 +3,7 @@
 //! Both daemons run in network namespaces of their own and in cgroups of their own, by which they are measured; runs
 //! alternate and medians count, because other work on the machine disturbs both alike.
 
+mod by_crate;
 mod measure;
 mod memory;
 mod pull;

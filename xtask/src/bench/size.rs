@@ -1,9 +1,11 @@
-//! How large the release is, and how many packages it is made of; capped by `bench/caps.json`.
+//! How large the release is on each architecture, what its code is made of, and how many packages that takes; capped by
+//! `bench/caps.json`.
 
+use super::by_crate;
 use super::table::{Goal, Row};
-use crate::build::{mega, size_of};
+use crate::build::{self, mega, size_of};
 use crate::command::{Result, checkout, which};
-use crate::target::Target;
+use crate::target::{TARGETS, Target};
 use serde_json::Value;
 use std::path::Path;
 
@@ -37,7 +39,7 @@ pub fn measure(binary: &Path) -> Result<Vec<Row>> {
     let docker = (docker > 0).then_some(mega(docker));
     let ours = mega(size_of(binary)?);
     let packages = f64::from(u32::try_from(packages).map_err(|e| format!("count packages: {e}"))?);
-    Ok(vec![
+    let mut rows = vec![
         Row::new(
             "release binary, static, stripped, everything in it",
             "MB",
@@ -46,18 +48,49 @@ pub fn measure(binary: &Path) -> Result<Vec<Row>> {
             Goal::AtMost(6.0),
         ),
         Row::new(
-            &format!("... cap for {triple}"),
-            "MB",
-            ours,
-            None,
-            Goal::AtMost(cap(triple)? / 1e6),
-        ),
-        Row::new(
             "locked packages, tests and tools included",
             "",
             packages,
             None,
             Goal::AtMost(cap("packages")?),
         ),
-    ])
+    ];
+    for target in TARGETS {
+        // This machine's own was just built; the others are as `cargo xtask dist` left them.
+        let built = if target.triple == triple {
+            binary.to_owned()
+        } else {
+            build::place_of(target)
+        };
+        let name = format!("... cap for {}", target.triple);
+        match size_of(&built) {
+            Ok(bytes) => {
+                let limit = Goal::AtMost(cap(target.triple)? / 1e6);
+                rows.push(Row::new(&name, "MB", mega(bytes), None, limit));
+            }
+            Err(_) => println!(
+                "skipped: {} is not built here: `cargo xtask dist` makes it",
+                target.triple
+            ),
+        }
+    }
+    print_crates(binary)?;
+    Ok(rows)
+}
+
+/// The crates with the most code in them.
+fn print_crates(binary: &Path) -> Result<()> {
+    let map = build::map_of(binary);
+    if !map.exists() {
+        println!(
+            "skipped: {} was not linked by `cargo xtask build`: no map of it",
+            binary.display()
+        );
+        return Ok(());
+    }
+    println!("code by crate, kB:");
+    for (name, bytes) in by_crate::of_map(&map)?.into_iter().take(20) {
+        println!("  {:>6.0}  {name}", mega(bytes) * 1e3);
+    }
+    Ok(())
 }

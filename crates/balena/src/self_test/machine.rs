@@ -1,4 +1,4 @@
-//! Checks of what differs between architectures: unwinding, times, waits, capabilities, system call filters.
+//! Checks of what differs between architectures: times, waits, capabilities, system call filters.
 
 use super::{Checked, Said, Scratch, ensure};
 use oci::runtime::Seccomp;
@@ -21,34 +21,6 @@ pub fn version() -> Checked {
         uname.machine().to_string_lossy(),
         usize::BITS,
     )))
-}
-
-/// A panic on a request's thread ends the thread, in order, and not the daemon.
-pub fn unwinding() -> Checked {
-    static DROPPED: Mutex<u32> = Mutex::new(0);
-    struct Guard;
-    impl Drop for Guard {
-        fn drop(&mut self) {
-            *DROPPED.lock().unwrap_or_else(|e| e.into_inner()) += 1;
-        }
-    }
-    // The default hook would print what looks like a failure.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut ended = 0;
-    for _ in 0..8 {
-        let thread = std::thread::Builder::new().stack_size(128 * 1024).spawn(|| {
-            let _guard = Guard;
-            std::panic::panic_any("as planned");
-        });
-        ended += u32::from(thread.is_ok_and(|thread| thread.join().is_err()));
-    }
-    std::panic::set_hook(hook);
-    let dropped = *DROPPED.lock().unwrap_or_else(|e| e.into_inner());
-    ensure(ended == 8 && dropped == 8, || {
-        format!("of 8 panics {ended} ended their threads, and {dropped} cleaned up")
-    })?;
-    Ok(Said::Ok("8 panics ended their threads alone, and cleaned up".into()))
 }
 
 /// The wall clock, and arithmetic with it past 2038.
