@@ -172,3 +172,52 @@ pub struct NetworkContainer {
     #[serde(rename = "IPv6Address")]
     pub ipv6_address: String,
 }
+
+/// What `POST /networks/create` asks for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CreateRequest {
+    #[serde(deserialize_with = "null_default")]
+    pub name: String,
+    #[serde(deserialize_with = "null_default")]
+    pub driver: String,
+    #[serde(deserialize_with = "null_default")]
+    pub internal: bool,
+    #[serde(deserialize_with = "null_default")]
+    pub attachable: bool,
+    #[serde(deserialize_with = "null_default")]
+    pub ingress: bool,
+    #[serde(deserialize_with = "null_default")]
+    pub config_only: bool,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
+    pub config_from: ConfigReference,
+    #[serde(rename = "EnableIPv6", skip_serializing_if = "Option::is_none")]
+    pub enable_ipv6: Option<bool>,
+    #[serde(rename = "IPAM", deserialize_with = "null_default")]
+    pub ipam: Ipam,
+    #[serde(deserialize_with = "null_default")]
+    pub options: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_default")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What `POST /networks/create` answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Created {
+    pub id: String,
+    #[serde(deserialize_with = "null_default")]
+    pub warning: String,
+}
+
+/// What `POST /networks/{id}/connect` and `…/disconnect` ask for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ConnectRequest {
+    #[serde(deserialize_with = "null_default")]
+    pub container: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_config: Option<EndpointSettings>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
+    pub force: bool,
+}

@@ -3,6 +3,7 @@
 use crate::Engine;
 use crate::container::Record;
 use crate::error::{Context, Error, Result};
+use crate::net_names;
 use crate::table::Container;
 use network::{EndpointConfig, EndpointState, Sandbox};
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Gives a container its network; `None` is the host's.
-pub(crate) fn connect(engine: &Engine, container: &Arc<Container>, record: &Record) -> Result<Option<Sandbox>> {
+pub(crate) fn connect(engine: &Arc<Engine>, container: &Arc<Container>, record: &Record) -> Result<Option<Sandbox>> {
     let mode = record.host.network_mode.as_str();
     if mode == "host" {
         return Ok(None);
@@ -35,19 +36,13 @@ pub(crate) fn connect(engine: &Engine, container: &Arc<Container>, record: &Reco
         inner.record.disk.network_settings.sandbox_key = sandbox.path().to_string_lossy().into_owned();
     }
     let mut endpoints = Vec::new();
-    for (index, (name, wanted)) in record.disk.network_settings.networks.iter().enumerate() {
-        let wanted = wanted.clone().unwrap_or_default();
-        let config = EndpointConfig {
-            index: u32::try_from(index).unwrap_or(u32::MAX),
-            ip: wanted.ipam_config.as_ref().and_then(|c| c.ipv4_address.parse().ok()),
-            mac: match wanted.mac_address.as_str() {
-                "" => network::mac::parse(&record.disk.config.mac_address),
-                text => Some(
-                    network::mac::parse(text).ok_or_else(|| Error::invalid(format!("invalid MAC address: {text}")))?,
-                ),
-            },
-            publish: if index == 0 { published(record)? } else { Vec::new() },
-        };
+    // The network that the container was made with comes first: it has eth0 and the ports.
+    let mut names: Vec<&String> = record.disk.network_settings.networks.keys().collect();
+    let first = if mode == "default" { "bridge" } else { mode };
+    names.sort_by_key(|name| *name != first);
+    for (index, name) in names.into_iter().enumerate() {
+        let publish = if index == 0 { published(record)? } else { Vec::new() };
+        let config = endpoint_config(record, name, u32::try_from(index).unwrap_or(u32::MAX), publish)?;
         let endpoint = engine.networks.connect(&sandbox, name, &config).map_err(|e| {
             let error = Error::from(e);
             match error.to_string().starts_with("Bind for") {
@@ -82,7 +77,37 @@ pub(crate) fn connect(engine: &Engine, container: &Arc<Container>, record: &Reco
             .events
             .emit("network", "connect", &endpoint.network_id, attributes);
     }
+    net_names::serve(engine, container)?;
     Ok(Some(sandbox))
+}
+
+/// What a container's record wants of a network.
+pub(crate) fn endpoint_config(
+    record: &Record,
+    network: &str,
+    index: u32,
+    publish: Vec<network::portmap::Publish>,
+) -> Result<EndpointConfig> {
+    let wanted = record
+        .disk
+        .network_settings
+        .networks
+        .get(network)
+        .cloned()
+        .flatten()
+        .unwrap_or_default();
+    let mac = match wanted.mac_address.as_str() {
+        // The container's own is for its first interface.
+        "" if index == 0 => network::mac::parse(&record.disk.config.mac_address),
+        "" => None,
+        text => Some(network::mac::parse(text).ok_or_else(|| Error::invalid(format!("invalid MAC address: {text}")))?),
+    };
+    Ok(EndpointConfig {
+        index,
+        ip: wanted.ipam_config.as_ref().and_then(|c| c.ipv4_address.parse().ok()),
+        mac,
+        publish,
+    })
 }
 
 /// What a run has of the network, kept where the next daemon finds it.
@@ -148,6 +173,17 @@ pub(crate) fn fill_settings(container: &Container, endpoints: &[EndpointState]) 
         .flatten()
         .map(|(p, _)| p.clone())
         .collect();
+    let named = endpoints
+        .iter()
+        .filter(|endpoint| net_names::has_names(&endpoint.network));
+    let mut names: BTreeMap<String, Vec<String>> = named
+        .map(|endpoint| {
+            (
+                endpoint.network.clone(),
+                net_names::names_of(&inner.record, &endpoint.network),
+            )
+        })
+        .collect();
     let settings = &mut inner.record.disk.network_settings;
     let mut ports: api::network::PortBindings = exposed.into_iter().map(|port| (port, None)).collect();
     for endpoint in endpoints {
@@ -162,6 +198,7 @@ pub(crate) fn fill_settings(container: &Container, endpoints: &[EndpointState]) 
         entry.ip_address = endpoint.ip.map(|ip| ip.to_string()).unwrap_or_default();
         entry.ip_prefix_len = endpoint.prefix;
         entry.mac_address = endpoint.mac.clone();
+        entry.dns_names = names.remove(&endpoint.network);
         for binding in &endpoint.ports {
             let key = format!("{}/{}", binding.container_port, binding.protocol);
             let list = ports.entry(key).or_default().get_or_insert_default();
@@ -180,6 +217,44 @@ pub(crate) fn fill_settings(container: &Container, endpoints: &[EndpointState]) 
     }
     settings.ports = ports;
     inner.live.endpoints = endpoints.to_vec();
+}
+
+/// The host's `resolv.conf` to start from, and what the container and the daemon say instead.
+fn dns_of(engine: &Engine, record: &Record, host_resolv: String) -> (String, network::resolv::Dns) {
+    let or = |own: &Option<Vec<String>>, daemon: &[String]| match own {
+        Some(own) if !own.is_empty() => own.clone(),
+        _ => daemon.to_vec(),
+    };
+    let dns = network::resolv::Dns {
+        servers: or(&record.host.dns, &engine.config.dns),
+        search: or(&record.host.dns_search, &engine.config.dns_search),
+        options: or(&record.host.dns_options, &engine.config.dns_options),
+    };
+    let source = match network::resolv::is_resolved_stub(&host_resolv) {
+        true => fs::read_to_string(network::resolv::RESOLVED).unwrap_or(host_resolv),
+        false => host_resolv,
+    };
+    (source, dns)
+}
+
+/// The name servers that a container asks for what no container is called. The host's may be on its loopback.
+pub(crate) fn name_servers(engine: &Engine, record: &Record) -> Vec<String> {
+    let host_resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let (source, dns) = dns_of(engine, record, host_resolv);
+    match dns.servers.is_empty() {
+        true => network::resolv::servers(&source),
+        false => dns.servers,
+    }
+}
+
+/// Adds an address of a running container to its own `/etc/hosts`.
+pub(crate) fn add_to_hosts(record: &Record, address: IpAddr) {
+    use std::io::Write;
+    let line = format!("{address}\t{}\n", record.disk.config.hostname);
+    let open = fs::OpenOptions::new().append(true).open(&record.disk.hosts_path);
+    if let Err(e) = open.and_then(|mut file| file.write_all(line.as_bytes())) {
+        log::warn!("add an address to {}: {e}", record.disk.hosts_path);
+    }
 }
 
 /// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`, in the container's directory.
@@ -212,6 +287,12 @@ pub(crate) fn write_files(engine: &Engine, container: &Container, record: &Recor
         };
         extra.push((name.to_string(), ip));
     }
+    let named = container
+        .lock()
+        .live
+        .endpoints
+        .iter()
+        .any(|e| net_names::has_names(&e.network));
     let host_resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let (hosts, resolv) = if record.host.network_mode == "host" {
         let mut hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
@@ -220,19 +301,16 @@ pub(crate) fn write_files(engine: &Engine, container: &Container, record: &Recor
         }
         (hosts, host_resolv)
     } else {
-        let or = |own: &Option<Vec<String>>, daemon: &[String]| match own {
-            Some(own) if !own.is_empty() => own.clone(),
-            _ => daemon.to_vec(),
-        };
-        let dns = network::resolv::Dns {
-            servers: or(&record.host.dns, &engine.config.dns),
-            search: or(&record.host.dns_search, &engine.config.dns_search),
-            options: or(&record.host.dns_options, &engine.config.dns_options),
-        };
-        let source = match network::resolv::is_resolved_stub(&host_resolv) {
-            true => fs::read_to_string(network::resolv::RESOLVED).unwrap_or(host_resolv),
-            false => host_resolv,
-        };
+        let (source, mut dns) = dns_of(engine, record, host_resolv);
+        if named {
+            // Its own name server, which asks those it would have asked.
+            dns.servers = vec![network::resolver::ADDRESS.to_string()];
+            let ours = "ndots:0".to_owned();
+            let options = network::resolv::options(&source, &dns);
+            if !options.iter().any(|option| option.starts_with("ndots:")) {
+                dns.options = options.into_iter().chain([ours]).collect();
+            }
+        }
         (
             network::hosts::hosts(&config.hostname, &config.domainname, &addresses, &extra),
             network::resolv::resolv_conf(&source, &dns),

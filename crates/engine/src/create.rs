@@ -39,18 +39,6 @@ pub fn create(engine: &Arc<Engine>, name: &str, request: CreateRequest) -> Resul
     let mut warnings = Vec::new();
     defaults(engine, &mut config, &mut host_config)?;
     validate(engine, &config, &host_config, &mut warnings)?;
-    if networking.endpoints_config.len() > 1 {
-        return Err(Error::invalid(format!(
-            "Container cannot be connected to network endpoints: {}",
-            networking
-                .endpoints_config
-                .keys()
-                .cloned()
-                .collect::<Vec<_>>()
-                .join(", ")
-        )));
-    }
-
     let id = ContainerId::random()?;
     let name = reserve(engine, chosen, &id)?;
     let made = make(
@@ -481,21 +469,36 @@ fn networks_of(
         return Ok(BTreeMap::new());
     }
     // A network that is not there is the start's business, as with Docker: it may come to be until then.
-    let name = engine
-        .networks
-        .inspect(mode)
-        .map_or_else(|_| mode.to_string(), |network| network.name);
-    let mut endpoint = networking
-        .endpoints_config
-        .into_values()
-        .next()
-        .flatten()
-        .unwrap_or_default();
-    endpoint.network_id = String::new();
-    if endpoint.mac_address.is_empty() {
-        endpoint.mac_address = config.mac_address.clone();
+    let called = |name: &str| {
+        engine
+            .networks
+            .inspect(name)
+            .map_or_else(|_| name.to_owned(), |network| network.name)
+    };
+    let first = called(mode);
+    let mut networks = BTreeMap::new();
+    let count = networking.endpoints_config.len();
+    for (name, wanted) in networking.endpoints_config {
+        // Clients that know one network only may call it by another name than the mode's.
+        let name = if count == 1 || name == "default" {
+            first.clone()
+        } else {
+            called(&name)
+        };
+        networks.insert(name, wanted);
     }
-    Ok(BTreeMap::from([(name, Some(endpoint))]))
+    networks.entry(first.clone()).or_default();
+    for (name, endpoint) in &mut networks {
+        let endpoint = endpoint.get_or_insert_default();
+        endpoint.network_id = String::new();
+        if *name == first && endpoint.mac_address.is_empty() {
+            endpoint.mac_address = config.mac_address.clone();
+        }
+        if let Ok(network) = engine.networks.inspect(name) {
+            crate::net_change::check_endpoint(&network, endpoint)?;
+        }
+    }
+    Ok(networks)
 }
 
 /// `--volumes-from`: the other containers' mounts that this one has not got yet.

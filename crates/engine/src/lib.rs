@@ -24,6 +24,8 @@ pub mod logs;
 mod mounts;
 mod names;
 pub mod net;
+pub mod net_change;
+mod net_names;
 mod parts;
 mod prepare;
 pub mod progress;

@@ -43,7 +43,13 @@ fn wire(engine: &Engine, network: &network::Network, containers: bool) -> Networ
         subnet: ipam.subnet.to_string(),
         gateway: ipam.gateway.to_string(),
         ip_range: ipam.range.map(|r| r.to_string()).unwrap_or_default(),
-        aux_addresses: None,
+        aux_addresses: Some(
+            ipam.auxiliary
+                .iter()
+                .map(|(name, ip)| (name.clone(), ip.to_string()))
+                .collect(),
+        )
+        .filter(|addresses: &BTreeMap<_, _>| !addresses.is_empty()),
     });
     Network {
         name: network.name.clone(),

@@ -77,6 +77,9 @@ pub fn all(engine: &Arc<Engine>) -> Result<()> {
         if let Err(e) = engine.store.rw.mount(container.id.as_str()) {
             log::warn!("adopt the root file system of container {}: {e}", container.id.short());
         }
+        if let Err(e) = crate::net_names::serve(engine, &container) {
+            log::warn!("names for container {}: {e}", container.id.short());
+        }
         engine.watch.add(engine, &container, &shim)?;
         crate::health::begin(engine, &container, &shim);
     }

@@ -183,6 +183,9 @@ fn runtime_of(engine: &Engine, record: &Record) -> Result<RuntimeChoice> {
 
 /// Gives back what a run had: network, root file system, run directory. Does all of it and logs what failed.
 pub(crate) fn release(engine: &Engine, container: &Container) {
+    // Before its namespace goes; outside of the lock, which a query may be waiting for.
+    let resolver = container.lock().live.resolver.take();
+    drop(resolver);
     let (endpoints, sandbox) = {
         let mut inner = container.lock();
         inner.live.shim = None;
@@ -197,6 +200,7 @@ pub(crate) fn release(engine: &Engine, container: &Container) {
         settings.mac_address.clear();
         for endpoint in settings.networks.values_mut().flatten() {
             endpoint.endpoint_id.clear();
+            endpoint.dns_names = None;
             endpoint.gateway.clear();
             endpoint.ip_address.clear();
             endpoint.ip_prefix_len = 0;

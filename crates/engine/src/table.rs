@@ -35,6 +35,8 @@ pub struct Inner {
 pub struct Live {
     pub shim: Option<Arc<Shim>>,
     pub endpoints: Vec<EndpointState>,
+    /// Its name server, if it is on a network of one's own.
+    pub resolver: Option<network::resolver::Resolver>,
     /// How often a run has ended; waiters compare it.
     pub exits: u64,
     /// The container is gone; its record is only kept by those who still look at it.

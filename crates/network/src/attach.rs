@@ -86,6 +86,16 @@ pub fn attach(sandbox: &Sandbox, bridge: &str, plan: &Plan) -> Result<String> {
     Ok(name)
 }
 
+/// Sends what has no other way to `gateway`.
+pub fn set_default_route(sandbox: &Sandbox, gateway: Ipv4Addr) -> Result<()> {
+    sandbox.inside(|| {
+        let mut netlink = Netlink::open().what(|| "open netlink".to_owned())?;
+        netlink
+            .set_default_route(gateway)
+            .what(|| format!("set default route to {gateway}"))
+    })
+}
+
 /// Removes an interface by the end on the host. One that is gone already is no error.
 pub fn detach(veth: &str) -> Result<()> {
     let mut netlink = Netlink::open().what(|| "open netlink".to_owned())?;

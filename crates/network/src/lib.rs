@@ -9,6 +9,7 @@
 
 pub mod attach;
 pub mod bridge;
+pub mod dns;
 mod endpoints;
 mod error;
 pub mod firewall;
@@ -25,6 +26,7 @@ mod publish;
 mod random;
 mod record;
 pub mod resolv;
+pub mod resolver;
 mod subnet;
 
 pub use endpoints::{EndpointConfig, EndpointState};

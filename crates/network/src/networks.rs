@@ -344,7 +344,11 @@ impl Networks {
             }
         };
         let ipam = Ipam::new(subnet, request.gateway, request.range, request.auxiliary.clone())?;
-        let network = new_record(request, Some(ipam))?;
+        let own_subnet = request.subnet.is_some();
+        let network = Network {
+            own_subnet,
+            ..new_record(request, Some(ipam))?
+        };
         let Some(bridge) = self.bridge_of(&network) else {
             return Err(Error::invalid(format!("network {} has no bridge", network.name)));
         };
@@ -523,6 +527,7 @@ fn new_record(request: NewNetwork, ipam: Option<Ipam>) -> Result<Network> {
         internal: request.internal,
         enable_ipv6: request.enable_ipv6,
         attachable: request.attachable,
+        own_subnet: false,
         created: SystemTime::now(),
     })
 }

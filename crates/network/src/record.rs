@@ -69,6 +69,9 @@ pub struct Network {
     pub enable_ipv6: bool,
     #[serde(default)]
     pub attachable: bool,
+    /// The user named the subnet, so a container's address on it may be asked for.
+    #[serde(default)]
+    pub own_subnet: bool,
     pub created: SystemTime,
 }
 
@@ -143,6 +146,7 @@ mod tests {
             internal: false,
             enable_ipv6: false,
             attachable: false,
+            own_subnet: true,
             created: SystemTime::UNIX_EPOCH,
         };
         save(dir.path(), std::slice::from_ref(&network)).unwrap();

@@ -73,6 +73,20 @@ fn reachable(host: &str) -> Vec<String> {
         .collect()
 }
 
+/// All servers that a `resolv.conf` names, reachable from a container or not.
+pub fn servers(text: &str) -> Vec<String> {
+    values(text, "nameserver")
+}
+
+/// The options in force: those given, else the host's.
+pub fn options(host: &str, dns: &Dns) -> Vec<String> {
+    if !dns.options.is_empty() {
+        return dns.options.clone();
+    }
+    let last = values(host, "options").pop().unwrap_or_default();
+    last.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
 fn values(text: &str, name: &str) -> Vec<String> {
     let value = |line: &str| {
         let line = line.split(['#', ';']).next().unwrap_or(line).trim();

@@ -23,8 +23,13 @@ mod login;
 mod logout;
 mod logs;
 mod mounts;
+mod network_connect;
+mod network_create;
+mod network_disconnect;
 mod network_inspect;
 mod network_ls;
+mod network_prune;
+mod network_rm;
 mod pause;
 mod port;
 mod ports;
@@ -97,8 +102,13 @@ const TABLE: &[&Command] = &[
     &volume_ls::COMMAND,
     &volume_prune::COMMAND,
     &volume_rm::COMMAND,
+    &network_connect::COMMAND,
+    &network_create::COMMAND,
+    &network_disconnect::COMMAND,
     &network_inspect::COMMAND,
     &network_ls::COMMAND,
+    &network_prune::COMMAND,
+    &network_rm::COMMAND,
 ];
 
 /// A noun, under which its verbs stand.
@@ -153,11 +163,6 @@ const LATER: &[&str] = &[
     "image save",
     "import",
     "load",
-    "network connect",
-    "network create",
-    "network disconnect",
-    "network prune",
-    "network rm",
     "push",
     "save",
     "search",

@@ -1,4 +1,4 @@
-//! `system prune`: removes ended containers and unused images, and volumes if that is asked for.
+//! `system prune`: removes ended containers, unused networks and images, and volumes if that is asked for.
 
 use super::container_prune::{self, post, told};
 use super::{formats, image_prune};
@@ -24,7 +24,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         ));
     }
     if !parsed.bool("force") {
-        let mut question = "WARNING! This will remove:\n  - all stopped containers\n".to_string();
+        let mut question = "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n".to_string();
         if volumes {
             question.push_str("  - all anonymous volumes not used by at least one container\n");
         }
@@ -40,6 +40,8 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     }
     let filters = formats::filters(parsed);
     let (mut text, mut space) = container_prune::prune(cli, &filters)?;
+    let networks = post(cli, "/networks/prune", &filters)?;
+    text.push_str(&told(&networks, "NetworksDeleted", "Deleted Networks:").0);
     if volumes {
         let (more, freed) = told(
             &post(cli, "/volumes/prune", &filters)?,

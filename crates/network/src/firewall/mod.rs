@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::subnet::Subnet;
 use iptables::Iptables;
 use nft::Nft;
+pub(crate) use nft::redirect_dns;
 use rules::{Place, Rule, Table};
 
 /// The packet filter, or none.

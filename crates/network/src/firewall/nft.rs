@@ -90,13 +90,7 @@ impl Nft {
             batch.push(self.message(kind, flags, |m| m));
         }
         for (name, _, kind, hook, priority) in HOOKS {
-            batch.push(self.message(NEWCHAIN, CREATE, |m| {
-                m.text(3, name).text(7, kind);
-                m.nested(4, &[], |m| {
-                    m.attribute(1, &hook.to_be_bytes())
-                        .attribute(2, &priority.to_be_bytes());
-                })
-            }));
+            batch.push(self.chain(name, kind, hook, priority));
         }
         for (table, chain) in rules::CHAINS {
             batch.push(self.message(NEWCHAIN, CREATE, |m| m.text(3, &own_chain(table, chain))));
@@ -110,17 +104,32 @@ impl Nft {
         };
         all.sort_by_key(|rule| rank(rule.place));
         for rule in &all {
-            let expressions = translate(rule)?;
-            batch.push(self.message(NEWRULE, CREATE | APPEND, |m| {
-                m.text(2, &own_chain(rule.table, rule.chain));
-                m.nested(4, &[], |m| {
-                    for part in expressions.iter().flat_map(Expression::parts) {
-                        m.nested(1, &[], |m| part(m));
-                    }
-                })
-            }));
+            batch.push(self.rule(rule)?);
         }
         batch.send().what(|| format!("write nf_tables table {}", self.table))
+    }
+
+    /// A base chain, at a hook of the kernel's.
+    fn chain(&self, name: &str, kind: &str, hook: u32, priority: i32) -> Message {
+        self.message(NEWCHAIN, CREATE, |m| {
+            m.text(3, name).text(7, kind);
+            m.nested(4, &[], |m| {
+                m.attribute(1, &hook.to_be_bytes())
+                    .attribute(2, &priority.to_be_bytes());
+            })
+        })
+    }
+
+    fn rule(&self, rule: &Rule) -> Result<Message> {
+        let expressions = translate(rule)?;
+        Ok(self.message(NEWRULE, CREATE | APPEND, |m| {
+            m.text(2, &own_chain(rule.table, rule.chain));
+            m.nested(4, &[], |m| {
+                for part in expressions.iter().flat_map(Expression::parts) {
+                    m.nested(1, &[], |m| part(m));
+                }
+            })
+        }))
     }
 
     fn message(&self, kind: u16, flags: u16, fill: impl FnOnce(&mut Message) -> &mut Message) -> Message {
@@ -131,6 +140,33 @@ impl Nft {
         fill(&mut message);
         message
     }
+}
+
+/// In the network namespace of this thread: leads queries to the resolver's address to the ports it listens at.
+pub fn redirect_dns(udp: u16, tcp: u16) -> Result<()> {
+    let nft = Nft {
+        table: "balena-resolver".to_owned(),
+        current: Mutex::default(),
+    };
+    let mut batch = Batch::new();
+    // Replaced as a whole, should a daemon have been here before.
+    for (kind, flags) in [(NEWTABLE, CREATE), (DELTABLE, 0), (NEWTABLE, CREATE)] {
+        batch.push(nft.message(kind, flags, |m| m));
+    }
+    let (name, _, kind, hook, priority) = HOOKS[3];
+    batch.push(nft.chain(name, kind, hook, priority));
+    for (protocol, port) in [("udp", udp), ("tcp", tcp)] {
+        let address = crate::resolver::ADDRESS;
+        let spec = format!("-d {address}/32 -p {protocol} --dport 53 -j DNAT --to-destination {address}:{port}");
+        let rule = Rule {
+            table: Table::Nat,
+            chain: name,
+            spec,
+            place: Place::End,
+        };
+        batch.push(nft.rule(&rule)?);
+    }
+    batch.send().what(|| format!("write nf_tables table {}", nft.table))
 }
 
 /// Both tables of the model live in one of nf_tables: `DOCKER` is in both.

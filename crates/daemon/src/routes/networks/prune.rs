@@ -1,4 +1,4 @@
-//! `POST /networks/prune`: removes networks that nobody uses. There are only the predefined ones, which stay.
+//! `POST /networks/prune`: removes networks that no container is on.
 
 use crate::route::{Answer, Request, Route};
 use engine::Engine;
@@ -11,7 +11,20 @@ pub const ROUTE: Route = Route {
     run,
 };
 
-fn run(_: &Arc<Engine>, request: Request) -> Result<Answer> {
-    request.query.filters(&["label", "label!", "until"])?;
-    Answer::json(&serde_json::json!({"NetworksDeleted": null}))
+fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
+    let filters = request.query.filters(&["label", "label!", "until"])?;
+    let of = |name: &str| filters.get(name).cloned().unwrap_or_default();
+    let (labels, without, until) = (of("label"), of("label!"), of("until"));
+    let until = until.first().and_then(|text| api::time::Time::parse_query(text));
+    let removed = engine::net_change::prune(engine, |network| {
+        labels
+            .iter()
+            .all(|wanted| engine::image::matches_label(&network.labels, wanted))
+            && !without
+                .iter()
+                .any(|wanted| engine::image::matches_label(&network.labels, wanted))
+            && until.is_none_or(|until| api::time::Time::of(network.created) < until)
+    });
+    let removed = (!removed.is_empty()).then_some(removed);
+    Answer::json(&serde_json::json!({"NetworksDeleted": removed}))
 }
