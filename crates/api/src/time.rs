@@ -29,6 +29,17 @@ impl Time {
         }
     }
 
+    /// The moment as the system's clock has it; 1970 for what it cannot hold.
+    pub fn to_system(self) -> SystemTime {
+        let whole = Duration::from_secs(self.seconds.unsigned_abs());
+        let start = match self.seconds < 0 {
+            true => SystemTime::UNIX_EPOCH.checked_sub(whole),
+            false => SystemTime::UNIX_EPOCH.checked_add(whole),
+        };
+        let moment = start.and_then(|start| start.checked_add(Duration::from_nanos(self.nanos.into())));
+        moment.unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
     /// The same without what is below a second.
     pub fn whole_seconds(self) -> Time {
         Time { nanos: 0, ..self }

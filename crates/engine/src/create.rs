@@ -138,10 +138,7 @@ fn make(
         hostname_path: text("hostname"),
         hosts_path: text("hosts"),
         resolv_conf_path: text("resolv.conf"),
-        log_path: match host.log_config.kind.as_str() {
-            "json-file" => directory.join(format!("{id}-json.log")).to_string_lossy().into_owned(),
-            _ => String::new(),
-        },
+        log_path: log_path(&host.log_config.kind, id, &directory),
         mount_points: plan.points,
         config,
         ..Disk::default()
@@ -153,6 +150,14 @@ fn make(
     engine.save_host(&record)?;
     engine.save(&record)?;
     Ok(Arc::new(Container::new(record, directory)))
+}
+
+/// Where a container's log is; empty for a driver that keeps none as a file.
+pub(crate) fn log_path(driver: &str, id: &ContainerId, directory: &Path) -> String {
+    match driver {
+        "json-file" => directory.join(format!("{id}-json.log")).to_string_lossy().into_owned(),
+        _ => String::new(),
+    }
 }
 
 fn undo(engine: &Engine, id: &ContainerId) {

@@ -6,10 +6,11 @@ use crate::container::{Record, State};
 use crate::error::Result;
 use crate::id::ContainerId;
 use crate::table::Container;
-use crate::{Engine, restart, start, watch};
+use crate::{Engine, create, restart, start, watch};
 use network::EndpointState;
 use runtime::shim::{ExitStatus, Shim, read_exit};
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Takes up all containers of the data root.
@@ -112,8 +113,28 @@ fn insert(engine: &Engine, record: Record) -> Result<()> {
     }
     let mut record = record;
     record.disk.name = format!("/{name}");
+    place(engine, &mut record, &directory);
     engine.containers.insert(Arc::new(Container::new(record, directory)));
     Ok(())
+}
+
+/// Sets the paths of a record to where its files are: Docker writes them at the first start only, and the data root may
+/// have had another name then.
+fn place(engine: &Engine, record: &mut Record, directory: &Path) {
+    if record.host.runtime == create::BARE {
+        return;
+    }
+    let text = |name: &str| directory.join(name).to_string_lossy().into_owned();
+    let disk = &mut record.disk;
+    disk.hostname_path = text("hostname");
+    disk.hosts_path = text("hosts");
+    disk.resolv_conf_path = text("resolv.conf");
+    disk.log_path = create::log_path(&record.host.log_config.kind, &record.id, directory);
+    for point in disk.mount_points.values_mut().filter(|point| point.kind == "volume") {
+        if let Ok(Some(volume)) = engine.store.volumes.get(&point.name) {
+            point.source = volume.data.to_string_lossy().into_owned();
+        }
+    }
 }
 
 fn discard(engine: &Engine, name: &str) {

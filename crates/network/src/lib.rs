@@ -28,6 +28,7 @@ mod record;
 pub mod resolv;
 pub mod resolver;
 mod subnet;
+mod takeover;
 
 pub use endpoints::{EndpointConfig, EndpointState};
 pub use error::{Error, ErrorKind, Result};

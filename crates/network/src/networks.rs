@@ -16,7 +16,7 @@ use crate::portmap::HostPorts;
 use crate::publish::Holders;
 use crate::record::{self, Driver, Network};
 use crate::subnet::Subnet;
-use crate::{EndpointState, random};
+use crate::{EndpointState, random, takeover};
 
 const OPTION: &str = "com.docker.network.bridge.";
 const OPTION_MTU: &str = "com.docker.network.driver.mtu";
@@ -118,6 +118,8 @@ pub struct Networks {
     pub(crate) config: Config,
     pub(crate) firewall: Firewall,
     pub(crate) state: Mutex<State>,
+    /// The state of Docker's database when its networks were last taken over.
+    taken_over: String,
 }
 
 #[derive(Default)]
@@ -171,9 +173,24 @@ impl Networks {
             true if config.iptables => Firewall::nf_tables(&config.bridge),
             _ => Firewall::new(config.iptables, &config.bridge),
         };
-        let networks = record::load(dir)?;
+        let (networks, mut taken_over) = record::load(dir)?;
+        let mut all = networks.clone();
+        let dockers = takeover::state(dir);
+        let changed = dockers != taken_over;
+        if changed {
+            for network in takeover::networks(dir) {
+                if !all
+                    .iter()
+                    .any(|known| known.id == network.id || known.name == network.name)
+                {
+                    log::info!("took over network {} of Docker's", network.name);
+                    all.push(network);
+                }
+            }
+            taken_over = dockers;
+        }
         let state = State {
-            networks: networks.clone(),
+            networks: all,
             ..State::default()
         };
         let this = Networks {
@@ -181,6 +198,7 @@ impl Networks {
             config,
             firewall,
             state: Mutex::new(state),
+            taken_over,
         };
         this.predefine()?;
         if this.config.ip_forward && bridge::enable_forwarding()? {
@@ -198,8 +216,8 @@ impl Networks {
                 Err(error) => log::error!("network {}: {error}", network.name),
             }
         }
-        if state.networks != networks {
-            record::save(dir, &state.networks)?;
+        if changed || state.networks != networks {
+            record::save(dir, &state.networks, &this.taken_over)?;
         }
         drop(state);
         Ok(this)
@@ -366,7 +384,7 @@ impl Networks {
         let result = bridge
             .ensure()
             .and_then(|_| self.filter(&mut state))
-            .and_then(|()| record::save(&self.dir, &state.networks));
+            .and_then(|()| record::save(&self.dir, &state.networks, &self.taken_over));
         if let Err(error) = result {
             state.networks.pop();
             // What was made for it goes again; the first error is the one to report.
@@ -396,7 +414,7 @@ impl Networks {
         }
         // The record first: a bridge without one is swept by nobody, but harms nobody.
         state.networks.retain(|n| n.id != network.id);
-        record::save(&self.dir, &state.networks)?;
+        record::save(&self.dir, &state.networks, &self.taken_over)?;
         state.addresses.remove(&network.id);
         state.endpoints.remove(&network.id);
         let filtered = self.firewall.sync(&[], &self.scope(&[&network]));

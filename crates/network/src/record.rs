@@ -79,22 +79,25 @@ pub struct Network {
 struct Wire {
     version: u32,
     networks: Vec<Network>,
+    /// The state of Docker's database when its networks were last taken over.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    taken_over: String,
 }
 
 fn path(dir: &Path) -> PathBuf {
     dir.join("balena-networks.json")
 }
 
-/// Reads the networks kept in a directory. Empty where there are none yet.
-pub fn load(dir: &Path) -> Result<Vec<Network>> {
+/// Reads the networks kept in a directory, and which state of Docker's database they know. Empty where there are none yet.
+pub fn load(dir: &Path) -> Result<(Vec<Network>, String)> {
     let path = path(dir);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
         Err(e) => return Err(Error::io(format!("read {}", path.display()), e)),
     };
     let complaint = match serde_json::from_slice::<Wire>(&bytes) {
-        Ok(wire) if wire.version == VERSION => return Ok(wire.networks),
+        Ok(wire) if wire.version == VERSION => return Ok((wire.networks, wire.taken_over)),
         Ok(wire) => format!("version {} is not known", wire.version),
         Err(e) => e.to_string(),
     };
@@ -105,14 +108,15 @@ pub fn load(dir: &Path) -> Result<Vec<Network>> {
         aside.display()
     );
     fs::rename(&path, &aside).what(|| format!("rename {} to {}", path.display(), aside.display()))?;
-    Ok(Vec::new())
+    Ok(Default::default())
 }
 
 /// Replaces the networks kept in a directory. On return they survive power loss.
-pub fn save(dir: &Path, networks: &[Network]) -> Result<()> {
+pub fn save(dir: &Path, networks: &[Network], taken_over: &str) -> Result<()> {
     let wire = Wire {
         version: VERSION,
         networks: networks.to_vec(),
+        taken_over: taken_over.to_owned(),
     };
     let path = path(dir);
     let bytes = serde_json::to_vec(&wire).map_err(|e| Error::invalid(format!("write {}: {e}", path.display())))?;
@@ -135,7 +139,7 @@ mod tests {
     #[test]
     fn kept_and_set_aside() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(load(dir.path()).unwrap().is_empty());
+        assert!(load(dir.path()).unwrap().0.is_empty());
         let network = Network {
             id: "a".repeat(64),
             name: "n".into(),
@@ -149,10 +153,10 @@ mod tests {
             own_subnet: true,
             created: SystemTime::UNIX_EPOCH,
         };
-        save(dir.path(), std::slice::from_ref(&network)).unwrap();
-        assert_eq!(load(dir.path()).unwrap(), [network]);
+        save(dir.path(), std::slice::from_ref(&network), "1:2").unwrap();
+        assert_eq!(load(dir.path()).unwrap(), (vec![network], "1:2".to_owned()));
         fs::write(path(dir.path()), "{").unwrap();
-        assert!(load(dir.path()).unwrap().is_empty());
+        assert!(load(dir.path()).unwrap().0.is_empty());
         assert!(dir.path().join("balena-networks.json.unreadable").exists());
     }
 }

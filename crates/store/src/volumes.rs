@@ -1,7 +1,8 @@
 //! Named volumes of the `local` driver: `volumes/<name>/_data`, as Docker lays them out.
 //!
-//! Docker keeps labels in `volumes/metadata.db`, a bolt database; we keep them in `volume.json` beside `_data`, where
-//! Docker does not look. `opts.json` is Docker's own. A volume appears and goes by one rename.
+//! Docker keeps labels in `volumes/metadata.db`, a bolt database, which is read for volumes that Docker made and stays as
+//! it is; we keep them in `volume.json` beside `_data`, where Docker does not look. `opts.json` is Docker's own. A volume
+//! appears and goes by one rename.
 
 use crate::error::{Doing, Error, Result};
 use crate::{durable, id};
@@ -24,12 +25,23 @@ pub struct Volume {
     pub created: SystemTime,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Record {
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
     options: BTreeMap<String, String>,
+}
+
+/// A volume in Docker's database. Source: Docker's `volume/service/db.go`, 20.10 to 28.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Dockers {
+    name: String,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    options: Option<BTreeMap<String, String>>,
 }
 
 /// Docker's `opts.json`.
@@ -53,11 +65,14 @@ struct Quota {
 pub struct Volumes {
     root: PathBuf,
     writing: Mutex<()>,
+    /// What Docker's database says of volumes, by name.
+    dockers: BTreeMap<String, Record>,
 }
 
 impl Volumes {
     pub(crate) fn open(root: PathBuf) -> Volumes {
         Volumes {
+            dockers: dockers(&root.join("metadata.db")),
             root,
             writing: Mutex::new(()),
         }
@@ -78,7 +93,7 @@ impl Volumes {
         }
         let tmp = self.root.join(format!("{}volume{}", durable::TMP, id::temporary()));
         let made = self
-            .fill(&tmp, labels, options, mount.as_ref())
+            .fill(name, &tmp, labels, options, mount.as_ref())
             .and_then(|()| durable::rename(&tmp, &self.root.join(name)));
         if let Err(error) = made {
             let _ = fs::remove_dir_all(&tmp);
@@ -90,6 +105,7 @@ impl Volumes {
 
     fn fill(
         &self,
+        name: &str,
         directory: &Path,
         labels: &BTreeMap<String, String>,
         options: &BTreeMap<String, String>,
@@ -105,7 +121,8 @@ impl Volumes {
         if let Some(mount) = mount {
             write("opts.json", serde_json::to_vec(mount))?;
         }
-        if !labels.is_empty() || !options.is_empty() {
+        // Also an empty one, where Docker's database would have a word about an earlier volume of that name.
+        if !labels.is_empty() || !options.is_empty() || self.dockers.contains_key(name) {
             let record = Record {
                 labels: labels.clone(),
                 options: options.clone(),
@@ -123,13 +140,22 @@ impl Volumes {
         let directory = self.root.join(name);
         let data = directory.join("_data");
         let metadata = match fs::metadata(&data) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            // Beside the volumes lie files of Docker's: its database, a device node for quotas.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
             other => other.doing("look at", &data)?,
         };
         // The directory's own time: `_data` changes with the volume's use.
         let created = fs::metadata(&directory).and_then(|directory| directory.modified());
         let created = created.or_else(|_| metadata.modified()).doing("look at", &directory)?;
-        let mut record: Record = read_json(&directory.join("volume.json"))?.unwrap_or_default();
+        let own: Option<Record> = read_json(&directory.join("volume.json"))?;
+        let mut record = own.or_else(|| self.dockers.get(name).cloned()).unwrap_or_default();
         if record.options.is_empty()
             && let Some(docker) = read_json::<Options>(&directory.join("opts.json"))?
         {
@@ -185,6 +211,37 @@ impl Volumes {
             Err(missing(name))
         }
     }
+}
+
+/// Reads Docker's database of volumes; what cannot be read is reported and counts as absent.
+fn dockers(path: &Path) -> BTreeMap<String, Record> {
+    let read = || -> Result<BTreeMap<String, Record>> {
+        match fs::metadata(path) {
+            Ok(data) if data.len() <= oci::bolt::LARGEST => {}
+            Ok(data) => return Err(Error::Invalid(format!("it has {} bytes", data.len()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(error).doing("look at", path),
+        }
+        let bytes = fs::read(path).doing("read", path)?;
+        let bad = |error: oci::bolt::BoltError| Error::Invalid(error.to_string());
+        let database = oci::bolt::Database::open(&bytes).map_err(bad)?;
+        let pairs = database.bucket("volumes").map_err(bad)?.unwrap_or_default();
+        let volumes = pairs
+            .into_iter()
+            .filter_map(|(_, json)| serde_json::from_slice::<Dockers>(json).ok());
+        let record = |volume: Dockers| Record {
+            labels: volume.labels.unwrap_or_default(),
+            options: volume.options.unwrap_or_default(),
+        };
+        Ok(volumes.map(|volume| (volume.name.clone(), record(volume))).collect())
+    };
+    read().unwrap_or_else(|error| {
+        log::error!(
+            "labels of Docker's volumes are not taken over: read {}: {error}",
+            path.display()
+        );
+        BTreeMap::new()
+    })
 }
 
 fn missing(name: &str) -> Error {
