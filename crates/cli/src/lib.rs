@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod flags;
 mod help;
+mod output;
 mod progress;
 mod quote;
 mod rows;

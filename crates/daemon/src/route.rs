@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// The most that a JSON body may hold, in bytes.
 const MAX_JSON: u64 = 16 << 20;
 
+/// The most that is read for nothing after an error, in bytes.
+const MAX_DRAINED: u64 = 8 << 30;
+
 /// A route.
 pub struct Route {
     pub method: &'static str,
@@ -103,6 +106,11 @@ impl Request {
             false => Ok(bytes),
         }
     }
+}
+
+/// Takes what a client still sends after its request has failed: one that cannot send on does not see why.
+pub fn drain(body: &mut dyn Read) {
+    let _ = std::io::copy(&mut body.take(MAX_DRAINED), &mut std::io::sink());
 }
 
 /// The error for a body that is no JSON of its type.

@@ -12,6 +12,7 @@ pub mod decompress;
 pub mod distribution;
 pub mod durable;
 pub mod error;
+mod filter;
 pub mod hash;
 mod id;
 pub mod images;

@@ -19,6 +19,7 @@ mod images;
 mod info;
 mod inspect;
 mod kill;
+mod load;
 mod login;
 mod logout;
 mod logs;
@@ -36,6 +37,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stop;
 mod system_prune;
@@ -82,8 +84,10 @@ const TABLE: &[&Command] = &[
     &history::COMMAND,
     &image_inspect::COMMAND,
     &image_prune::COMMAND,
+    &load::COMMAND,
     &pull::COMMAND,
     &rmi::COMMAND,
+    &save::COMMAND,
     &tag::COMMAND,
     &events::COMMAND,
     &info::COMMAND,
@@ -148,18 +152,14 @@ const LATER: &[&str] = &[
     "export",
     "image build",
     "image import",
-    "image load",
     "image push",
-    "image save",
     "import",
-    "load",
     "network connect",
     "network create",
     "network disconnect",
     "network prune",
     "network rm",
     "push",
-    "save",
     "search",
     "stats",
     "volume update",
