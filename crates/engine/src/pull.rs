@@ -56,7 +56,7 @@ pub fn pull(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: 
     };
     progress.status(&tag, format!("Pulling from {name}"))?;
     let top_digest = found.digest.clone();
-    let manifest = choose(
+    let (manifest, manifest_bytes) = choose(
         &repository,
         found,
         reference,
@@ -76,6 +76,7 @@ pub fn pull(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: 
             id.0, manifest.config.digest
         )));
     }
+    engine.store.images.keep_manifest(&id, &manifest_bytes)?;
     // The tag is last: whoever sees it sees a whole image.
     let by_digest = reference.with_digest(&top_digest);
     let before = match reference.digest() {
@@ -108,12 +109,12 @@ fn choose(
     mut found: registry::ManifestResponse,
     reference: &Reference,
     platform: &Platform,
-) -> Result<Manifest> {
+) -> Result<(Manifest, Vec<u8>)> {
     // An index may name an index; more than two levels are somebody's joke.
     for _ in 0..3 {
         let parsed = AnyManifest::parse(&found.media_type, &found.bytes).map_err(|e| manifest_error(&e, &found))?;
         match parsed {
-            AnyManifest::Image(manifest) => return Ok(*manifest),
+            AnyManifest::Image(manifest) => return Ok((*manifest, found.bytes)),
             AnyManifest::Index(index) => {
                 let Some(descriptor) = index.choose(platform) else {
                     return Err(Error::not_found(format!(

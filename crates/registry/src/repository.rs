@@ -508,12 +508,15 @@ pub(crate) fn login(registry: &Registry, endpoints: &[Endpoint], auth: Auth) -> 
         let Some(header) = shared.authorize(endpoint, &key, &challenges, ("Get", &url), &cancel)? else {
             return Err(Error::from_response(response));
         };
-        let mut send = Send::get(url, endpoint.insecure).authorization(Some(header));
+        let mut send = Send::get(url.clone(), endpoint.insecure).authorization(Some(header));
         let response = shared.follow(&mut send, &cancel)?;
-        return if response.status == 200 {
-            Ok(())
-        } else {
-            Err(Error::from_response(response))
+        return match response.status {
+            200 => Ok(()),
+            status => Err(Error::Login {
+                status,
+                url: url.to_string(),
+                reason: response.reason.clone(),
+            }),
         };
     }
     Err(last)

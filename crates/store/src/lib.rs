@@ -13,6 +13,7 @@ pub mod distribution;
 pub mod durable;
 pub mod error;
 mod filter;
+pub mod gzip;
 pub mod hash;
 mod id;
 pub mod images;

@@ -31,6 +31,7 @@ mod port;
 mod ports;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod requests;
 mod restart;
@@ -86,6 +87,7 @@ const TABLE: &[&Command] = &[
     &image_prune::COMMAND,
     &load::COMMAND,
     &pull::COMMAND,
+    &push::COMMAND,
     &rmi::COMMAND,
     &save::COMMAND,
     &tag::COMMAND,
@@ -152,14 +154,12 @@ const LATER: &[&str] = &[
     "export",
     "image build",
     "image import",
-    "image push",
     "import",
     "network connect",
     "network create",
     "network disconnect",
     "network prune",
     "network rm",
-    "push",
     "search",
     "stats",
     "volume update",
@@ -167,7 +167,7 @@ const LATER: &[&str] = &[
 
 /// Commands that most people want first.
 const COMMON: &[&str] = &[
-    "run", "exec", "ps", "pull", "images", "login", "logout", "version", "info",
+    "run", "exec", "ps", "pull", "push", "images", "login", "logout", "version", "info",
 ];
 
 /// Finds a command by any of its names; gives it with the name that help uses.

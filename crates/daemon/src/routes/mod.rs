@@ -32,6 +32,7 @@ const SERVED: &[Route] = &[
     images::list::ROUTE,
     images::inspect::ROUTE,
     images::history::ROUTE,
+    images::push::ROUTE,
     images::tag::ROUTE,
     images::remove::ROUTE,
     images::prune::ROUTE,

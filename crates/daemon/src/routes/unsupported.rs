@@ -31,7 +31,6 @@ pub const ROUTES: &[Route] = &[
     route("POST", "containers/{id}/checkpoints"),
     route("GET", "images/search"),
     route("POST", "images/delta"),
-    route("POST", "images/{name*}/push"),
     route("GET", "distribution/{name*}/json"),
     route("POST", "networks/create"),
     route("DELETE", "networks/{id}"),

@@ -7,6 +7,7 @@ pub mod inspect;
 pub mod list;
 pub mod load;
 pub mod prune;
+pub mod push;
 pub mod remove;
 pub mod tag;
 
