@@ -134,6 +134,7 @@ pub enum Answer {
     /// A body that is written as it comes about. An error before the first byte becomes an error answer.
     Stream {
         kind: &'static str,
+        headers: Vec<(&'static str, String)>,
         run: Run<Box<dyn Write + Send>>,
     },
     /// The connection itself, after `101` where the client asked for an upgrade.
@@ -187,6 +188,7 @@ impl Answer {
     pub fn json_stream(run: impl FnOnce(Box<dyn Write + Send>) -> Result<()> + Send + 'static) -> Answer {
         Answer::Stream {
             kind: "application/json",
+            headers: Vec::new(),
             run: Box::new(run),
         }
     }

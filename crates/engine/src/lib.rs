@@ -6,19 +6,25 @@
 
 pub mod attach;
 pub mod cancel;
+pub mod commit;
 mod connect;
 pub mod container;
+pub mod copy;
 pub mod create;
 mod device;
+pub mod diff;
 pub mod error;
 pub mod events;
 pub mod exec;
+pub mod export;
 mod gzip;
 mod health;
 pub mod id;
 pub mod image;
+pub mod import;
 pub mod info;
 pub mod inspect;
+mod instruction;
 pub mod list;
 pub mod load;
 pub mod log_driver;

@@ -5,11 +5,11 @@
 //! whose payload is the CRC-64 (ISO, big-endian) of its content, `position` counting from 0. [`Splitter`] writes it
 //! while the archive is read, in the same pass; [`assemble`] rebuilds the archive. Compression is the caller's.
 
+use crate::base64;
 use crate::tar::Tap;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read, Write};
 
-mod base64;
 mod crc64;
 
 pub use crc64::Crc64;

@@ -29,6 +29,7 @@ mod sweep;
 pub mod tags;
 pub mod tree_tar;
 pub mod unpack;
+pub mod view;
 pub mod volumes;
 mod walk;
 

@@ -3,19 +3,24 @@
 //! One more command is a file here and two lines below.
 
 mod attach;
+mod commit;
 mod container_config;
 mod container_flags;
 mod container_inspect;
 mod container_prune;
+mod cp;
 mod create;
 mod df;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod formats;
 mod history;
 mod image_inspect;
 mod image_prune;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
@@ -61,8 +66,12 @@ use crate::help;
 /// Every command, by what it is about.
 const TABLE: &[&Command] = &[
     &attach::COMMAND,
+    &commit::COMMAND,
+    &cp::COMMAND,
     &create::COMMAND,
+    &diff::COMMAND,
     &exec::COMMAND,
+    &export::COMMAND,
     &kill::COMMAND,
     &logs::COMMAND,
     &pause::COMMAND,
@@ -85,6 +94,7 @@ const TABLE: &[&Command] = &[
     &history::COMMAND,
     &image_inspect::COMMAND,
     &image_prune::COMMAND,
+    &import::COMMAND,
     &load::COMMAND,
     &pull::COMMAND,
     &push::COMMAND,
@@ -141,20 +151,10 @@ const LATER: &[&str] = &[
     "build",
     "builder",
     "buildx",
-    "commit",
     "compose",
-    "container commit",
-    "container cp",
-    "container diff",
-    "container export",
     "container stats",
     "context",
-    "cp",
-    "diff",
-    "export",
     "image build",
-    "image import",
-    "import",
     "network connect",
     "network create",
     "network disconnect",

@@ -1,4 +1,4 @@
-//! `POST /images/create`: pulls an image.
+//! `POST /images/create`: pulls an image, or imports one.
 
 use crate::route::{Answer, Request, Route};
 use engine::Engine;
@@ -18,18 +18,11 @@ pub const ROUTE: Route = Route {
 
 fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
     let query = &request.query;
-    if query.get("fromSrc").is_some() {
-        return Err(Error::not_supported("importing an image"));
+    if query.get("fromSrc").is_some_and(|source| !source.is_empty()) {
+        return super::import::run(engine, request);
     }
     let reference = reference(query.text("fromImage"), query.text("tag"))?;
-    let platform = match query.text("platform") {
-        "" => None,
-        text => Some(Platform::parse(text, &engine.config.platform).ok_or_else(|| {
-            Error::invalid(format!(
-                "\"{text}\": unknown operating system or architecture: invalid argument"
-            ))
-        })?),
-    };
+    let platform = platform(engine, query.text("platform"))?;
     let auth = auth_of(&request)?;
     let (engine, cancel) = (engine.clone(), request.cancel.clone());
     Ok(Answer::json_stream(move |out| {
@@ -50,6 +43,19 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
             Err(e) => Err(e),
         }
     }))
+}
+
+/// A platform as `os[/arch[/variant]]`.
+pub fn platform(engine: &Engine, text: &str) -> Result<Option<Platform>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = Platform::parse(text, &engine.config.platform);
+    parsed.map(Some).ok_or_else(|| {
+        Error::invalid(format!(
+            "\"{text}\": unknown operating system or architecture: invalid argument"
+        ))
+    })
 }
 
 /// The reference that a client splits into a name and a tag or digest.

@@ -38,6 +38,7 @@ fn answer(engine: &Arc<Engine>, request: Request, names: &[String]) -> Result<An
     let (engine, cancel) = (engine.clone(), request.cancel.clone());
     Ok(Answer::Stream {
         kind: "application/x-tar",
+        headers: Vec::new(),
         run: Box::new(move |mut out| save::save(&engine, &plan, &mut out, &cancel)),
     })
 }

@@ -1,8 +1,10 @@
 //! Images. One file for each route.
 
+pub mod commit;
 pub mod create;
 pub mod get;
 pub mod history;
+mod import;
 pub mod inspect;
 pub mod list;
 pub mod load;
