@@ -41,6 +41,7 @@ pub mod remove;
 pub mod reopen;
 mod restart;
 pub mod save;
+pub mod share;
 pub mod spec;
 pub mod start;
 pub mod stop;
