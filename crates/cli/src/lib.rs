@@ -7,6 +7,7 @@ mod cli;
 mod command;
 mod commands;
 mod config;
+mod credentials;
 mod files;
 mod flags;
 mod help;

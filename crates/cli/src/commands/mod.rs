@@ -44,6 +44,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stop;
 mod system_prune;
@@ -100,6 +101,7 @@ const TABLE: &[&Command] = &[
     &push::COMMAND,
     &rmi::COMMAND,
     &save::COMMAND,
+    &search::COMMAND,
     &tag::COMMAND,
     &events::COMMAND,
     &info::COMMAND,
@@ -160,14 +162,19 @@ const LATER: &[&str] = &[
     "network disconnect",
     "network prune",
     "network rm",
-    "search",
+    "manifest",
+    "manifest annotate",
+    "manifest create",
+    "manifest inspect",
+    "manifest push",
+    "manifest rm",
     "stats",
     "volume update",
 ];
 
 /// Commands that most people want first.
 const COMMON: &[&str] = &[
-    "run", "exec", "ps", "pull", "push", "images", "login", "logout", "version", "info",
+    "run", "exec", "ps", "pull", "push", "images", "search", "login", "logout", "version", "info",
 ];
 
 /// Finds a command by any of its names; gives it with the name that help uses.

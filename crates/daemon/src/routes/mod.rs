@@ -29,6 +29,8 @@ const SERVED: &[Route] = &[
     images::get::SEVERAL,
     images::get::ONE,
     images::load::ROUTE,
+    images::search::ROUTE,
+    images::distribution::ROUTE,
     images::list::ROUTE,
     images::inspect::ROUTE,
     images::history::ROUTE,

@@ -2,6 +2,7 @@
 
 pub mod commit;
 pub mod create;
+pub mod distribution;
 pub mod get;
 pub mod history;
 mod import;
@@ -11,6 +12,7 @@ pub mod load;
 pub mod prune;
 pub mod push;
 pub mod remove;
+pub mod search;
 pub mod tag;
 
 pub use super::late::Late;
