@@ -4,9 +4,16 @@ use crate::http;
 use crate::image::{Image, sha256};
 use std::io::{Error, Result};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// Who may use a registry with a password.
+pub const USER: &str = "device";
+pub const PASSWORD: &str = "secret";
+/// bcrypt of the password.
+const HASH: &str = "$2b$04$xHyWMEdHezTiOdeUODWCn.hcxDvJgcg8GcOP0AZGnzbHDiaIQ3H4O";
 
 /// A running registry; ends when dropped.
 pub struct Registry {
@@ -18,10 +25,24 @@ pub struct Registry {
 impl Registry {
     /// Starts one and waits until it answers.
     pub fn start() -> Result<Registry> {
+        Registry::start_with(|_| String::new())
+    }
+
+    /// The same, open to [`USER`] with [`PASSWORD`] only.
+    pub fn with_password() -> Result<Registry> {
+        Registry::start_with(|dir| {
+            let file = dir.join("htpasswd");
+            std::fs::write(&file, format!("{USER}:{HASH}\n")).expect("a temporary directory takes a file");
+            format!("auth: {{htpasswd: {{realm: tests, path: {}}}}}\n", file.display())
+        })
+    }
+
+    fn start_with(extra: impl FnOnce(&Path) -> String) -> Result<Registry> {
         let dir = tempfile::Builder::new().prefix("balena-registry-").tempdir()?;
+        let extra = extra(dir.path());
         let port = free_port()?;
         let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp:\n  addr: 127.0.0.1:{port}\n",
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp:\n  addr: 127.0.0.1:{port}\n{extra}",
             dir.path().display()
         );
         let config = dir.path().join("config.yml");

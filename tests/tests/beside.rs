@@ -217,7 +217,12 @@ fn what_the_daemon_says() {
                 "busybox",
             ],
             &["history", "--format", "{{.CreatedBy}} {{.Size}}", "busybox"],
-            &["images", "--format", "{{.Repository}} {{.Tag}} {{.ID}} {{.Size}}"],
+            &[
+                "images",
+                "--format",
+                "{{.Repository}} {{.Tag}} {{.ID}} {{.Size}}",
+                "busybox",
+            ],
             &[
                 "ps",
                 "-a",

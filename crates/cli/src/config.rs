@@ -1,5 +1,6 @@
 //! The client's own configuration: `config.json`, where it lies, and the credentials in it.
 
+use crate::credentials::Helper;
 use serde_json::{Map, Value as Json, json};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -79,6 +80,14 @@ impl Config {
     /// The credentials for a registry's host (`docker.io` is Docker Hub).
     pub fn credentials(&self, host: &str) -> Option<Credentials> {
         let key = key(host);
+        if let Some(helper) = self.helper(&key) {
+            // A helper that fails is told of, and the registry asked without.
+            let kept = Helper(helper).get(&key).unwrap_or_else(|e| {
+                eprintln!("WARNING: {e}");
+                None
+            });
+            return kept;
+        }
         let auths = self.json.get("auths")?.as_object()?;
         let bare = |text: &str| {
             let text = text
@@ -108,8 +117,29 @@ impl Config {
         (found != Credentials::default()).then_some(found)
     }
 
-    /// Stores credentials; the file is only for its owner.
+    /// The helper for a server: its own in `credHelpers`, else the one for all.
+    fn helper(&self, key: &str) -> Option<&str> {
+        let own = self.json.get("credHelpers").and_then(|map| map.get(key)?.as_str());
+        own.or_else(|| self.json.get("credsStore")?.as_str())
+            .filter(|name| !name.is_empty())
+    }
+
+    /// Says whether a helper keeps the secrets of a server.
+    pub fn has_helper(&self, host: &str) -> bool {
+        self.helper(&key(host)).is_some()
+    }
+
+    /// Stores credentials; the file is only for its owner. A helper takes the secret, the file the server's name.
     pub fn store(&mut self, host: &str, credentials: &Credentials) -> io::Result<()> {
+        let server = key(host);
+        if let Some(helper) = self.helper(&server) {
+            Helper(helper).store(&server, credentials)?;
+            let auths = self.json.entry("auths").or_insert_with(|| json!({}));
+            if let Some(auths) = auths.as_object_mut() {
+                auths.insert(server, json!({}));
+            }
+            return self.save();
+        }
         let mut entry = Map::new();
         let pair = format!("{}:{}", credentials.username, credentials.password);
         entry.insert("auth".into(), json!(encode(pair.as_bytes(), false)));
@@ -125,6 +155,10 @@ impl Config {
 
     /// Forgets credentials; says whether there were any.
     pub fn erase(&mut self, host: &str) -> io::Result<bool> {
+        let server = key(host);
+        if let Some(helper) = self.helper(&server) {
+            Helper(helper).erase(&server)?;
+        }
         let auths = self.json.get_mut("auths").and_then(Json::as_object_mut);
         let had = auths.is_some_and(|auths| auths.remove(&key(host)).is_some());
         if had {
@@ -134,7 +168,6 @@ impl Config {
     }
 
     fn save(&self) -> io::Result<()> {
-        use std::io::Write;
         use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -148,8 +181,9 @@ impl Config {
             .truncate(true)
             .mode(0o600)
             .open(&fresh)?;
-        let text = serde_json::to_string_pretty(&self.json)?.replace("  ", "\t");
-        file.write_all(text.as_bytes())?;
+        let format = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+        let mut out = serde_json::Serializer::with_formatter(&mut file, format);
+        serde::Serialize::serialize(&self.json, &mut out)?;
         file.sync_all()?;
         std::fs::rename(&fresh, &path)
     }
@@ -244,6 +278,27 @@ mod tests {
         assert!(config.erase("reg:5000").unwrap() && !config.erase("reg:5000").unwrap());
         assert_eq!(config.credentials("reg:5000"), None);
         assert_eq!(auth_header(None, ""), "e30=");
+    }
+
+    #[test]
+    fn helpers_by_server_and_text_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = "{\"credHelpers\":{\"reg:5000\":\"../evil\"},\"psFormat\":\"a  b\"}";
+        std::fs::write(dir.path().join("config.json"), file).unwrap();
+        let mut config = Config::load(dir.path().to_path_buf());
+        assert!(config.has_helper("reg:5000") && !config.has_helper("other"));
+        let alice = Credentials {
+            username: "alice".into(),
+            password: "secret".into(),
+            ..Credentials::default()
+        };
+        assert!(config.store("reg:5000", &alice).is_err(), "a path is no helper");
+        config.store("other", &alice).unwrap();
+        let written = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
+        assert!(
+            written.contains("\"a  b\"") && written.contains("\n\t\"auths\""),
+            "{written}"
+        );
     }
 
     #[test]

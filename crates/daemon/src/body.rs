@@ -73,7 +73,12 @@ pub fn outgoing(cancel: Cancel, head: oneshot::Sender<Head>) -> (Output, OutputB
     let (send, receive) = mpsc::channel(DEPTH);
     let head = Arc::new(Mutex::new(Some(head)));
     (
-        Output { head, kind: "", send },
+        Output {
+            head,
+            kind: "",
+            headers: Vec::new(),
+            send,
+        },
         OutputBody {
             receive,
             cancel: Some(cancel),
@@ -85,6 +90,7 @@ pub fn outgoing(cancel: Cancel, head: oneshot::Sender<Head>) -> (Output, OutputB
 pub struct Output {
     head: HeadSender,
     kind: &'static str,
+    headers: Vec<(&'static str, String)>,
     send: mpsc::Sender<Bytes>,
 }
 
@@ -95,7 +101,7 @@ impl Failure {
     /// Answers with an empty stream if nothing was sent.
     pub fn nothing(self, kind: &'static str) {
         if let Some(head) = self.0.lock().unwrap_or_else(|e| e.into_inner()).take() {
-            drop(head.send(Head::Streaming(kind)));
+            drop(head.send(Head::Streaming(kind, Vec::new())));
         }
     }
 
@@ -109,9 +115,14 @@ impl Failure {
 }
 
 impl Output {
-    /// Says of which media type the stream will be.
-    pub fn begins_as(&mut self, kind: &'static str) {
-        self.kind = kind;
+    /// Says of which media type the stream will be, and with which headers more.
+    pub fn begins_as(&mut self, kind: &'static str, headers: Vec<(&'static str, String)>) {
+        (self.kind, self.headers) = (kind, headers);
+    }
+
+    fn begin(&mut self) {
+        let headers = std::mem::take(&mut self.headers);
+        self.send(Head::Streaming(self.kind, headers));
     }
 
     /// Keeps a way to report an error after the output itself was given away.
@@ -129,7 +140,7 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.send(Head::Streaming(self.kind));
+        self.begin();
         if bytes.is_empty() {
             return Ok(0);
         }
@@ -139,7 +150,7 @@ impl Write for Output {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.send(Head::Streaming(self.kind));
+        self.begin();
         Ok(())
     }
 }

@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// The most that a JSON body may hold, in bytes.
 const MAX_JSON: u64 = 16 << 20;
 
+/// The most that is read for nothing after an error, in bytes.
+const MAX_DRAINED: u64 = 8 << 30;
+
 /// A route.
 pub struct Route {
     pub method: &'static str,
@@ -105,6 +108,11 @@ impl Request {
     }
 }
 
+/// Takes what a client still sends after its request has failed: one that cannot send on does not see why.
+pub fn drain(body: &mut dyn Read) {
+    let _ = std::io::copy(&mut body.take(MAX_DRAINED), &mut std::io::sink());
+}
+
 /// The error for a body that is no JSON of its type.
 pub fn bad_json(error: serde_json::Error) -> Error {
     Error::invalid(format!("invalid JSON: {error}"))
@@ -126,6 +134,7 @@ pub enum Answer {
     /// A body that is written as it comes about. An error before the first byte becomes an error answer.
     Stream {
         kind: &'static str,
+        headers: Vec<(&'static str, String)>,
         run: Run<Box<dyn Write + Send>>,
     },
     /// The connection itself, after `101` where the client asked for an upgrade.
@@ -179,6 +188,7 @@ impl Answer {
     pub fn json_stream(run: impl FnOnce(Box<dyn Write + Send>) -> Result<()> + Send + 'static) -> Answer {
         Answer::Stream {
             kind: "application/json",
+            headers: Vec::new(),
             run: Box::new(run),
         }
     }

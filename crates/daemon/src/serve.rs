@@ -64,7 +64,7 @@ impl Drop for Leaving {
 pub(crate) enum Head {
     Answer(Answer),
     /// A stream has begun.
-    Streaming(&'static str),
+    Streaming(&'static str, Vec<(&'static str, String)>),
     Failed(Error),
 }
 
@@ -145,8 +145,13 @@ async fn respond(engine: Arc<Engine>, mut request: hyper::Request<hyper::body::I
             bytes,
             headers,
         }) => Ok(body(status, kind, bytes, headers)),
-        Head::Streaming(kind) => {
+        Head::Streaming(kind, headers) => {
             let mut response = hyper::Response::new(outgoing.boxed_unsync());
+            for (name, value) in headers {
+                if let Ok(value) = HeaderValue::from_str(&value) {
+                    response.headers_mut().insert(name, value);
+                }
+            }
             response
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -183,8 +188,8 @@ fn verb(
     let upgrade = request.upgrade;
     match run(engine, request) {
         Err(error) => output.send(Head::Failed(error)),
-        Ok(Answer::Stream { kind, run }) => {
-            output.begins_as(kind);
+        Ok(Answer::Stream { kind, headers, run }) => {
+            output.begins_as(kind, headers);
             let failed = output.failure();
             match run(Box::new(output)) {
                 Ok(()) => failed.nothing(kind),
@@ -193,7 +198,7 @@ fn verb(
         }
         // A client that asked for no upgrade gets the stream as a body; it cannot send any more.
         Ok(Answer::Hijack { kind, run }) if !upgrade => {
-            output.begins_as(kind);
+            output.begins_as(kind, Vec::new());
             let failed = output.failure();
             let _ = output.flush();
             let connection = Connection {

@@ -189,7 +189,7 @@ fn init_layer(root: &Path) -> store::Result<()> {
 }
 
 /// What the image says where the user said nothing.
-fn merge(config: &mut ContainerConfig, image: &ContainerConfig) {
+pub(crate) fn merge(config: &mut ContainerConfig, image: &ContainerConfig) {
     if config.user.is_empty() {
         config.user = image.user.clone();
     }

@@ -6,6 +6,7 @@ use api::container::{ContainerConfig, GraphDriver};
 use api::image::{Inspect, Metadata, RootFs, Summary};
 use api::time::Time;
 use oci::config::ImageConfig;
+use oci::platform::Platform;
 use oci::reference::Reference;
 use serde_json::value::to_raw_value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +53,17 @@ fn with_tag(name: &str) -> String {
 /// The config of an image.
 pub fn config_of(engine: &Engine, id: &ImageId) -> Result<ImageConfig> {
     Ok(engine.store.images.config(id)?)
+}
+
+/// Whether an image is one that a platform runs.
+pub fn is_for(config: &ImageConfig, platform: &Platform) -> bool {
+    let own = Platform {
+        architecture: config.architecture.clone().unwrap_or_default(),
+        os: config.os.clone().unwrap_or_default(),
+        variant: config.variant.clone().unwrap_or_default(),
+        ..platform.clone()
+    };
+    platform.rank(&own).is_some()
 }
 
 /// The labels of an image, as attributes of its events.

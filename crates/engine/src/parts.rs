@@ -4,6 +4,7 @@ use crate::container::Record;
 use crate::error::{Context, Error, Kind, Result};
 use crate::events::Events;
 use crate::exec::Execs;
+use crate::share::Sharing;
 use crate::table::{Container, Table};
 use crate::watch::Watch;
 use api::host_config::Ulimit;
@@ -71,6 +72,8 @@ pub struct Engine {
     pub events: Events,
     pub containers: Table,
     pub execs: Execs,
+    /// Pulls that are going on.
+    pub pulls: Sharing<crate::pull::Key>,
     pub(crate) watch: Watch,
     registry: RwLock<Registry>,
     /// The daemon is going down: nothing is restarted any more.
@@ -88,6 +91,7 @@ impl Engine {
             events: Events::default(),
             containers: Table::default(),
             execs: Execs::default(),
+            pulls: Sharing::default(),
             watch: Watch::start().context("start watching containers")?,
             registry: RwLock::new(Registry::new(registry)),
             closing: Mutex::new(false),

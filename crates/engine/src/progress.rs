@@ -14,14 +14,40 @@ const PACE: Duration = Duration::from_millis(100);
 pub struct Progress(Arc<Mutex<Sink>>);
 
 struct Sink {
-    out: Box<dyn Write + Send>,
+    outs: Vec<Box<dyn Write + Send>>,
     broken: bool,
+    /// For work that several clients may see: the last line about each thing, in order of the first.
+    kept: Option<Vec<(String, Vec<u8>)>>,
 }
 
 impl Progress {
     /// Reports to `out`.
     pub fn new(out: Box<dyn Write + Send>) -> Progress {
-        Progress(Arc::new(Mutex::new(Sink { out, broken: false })))
+        Progress(Arc::new(Mutex::new(Sink {
+            outs: vec![out],
+            broken: false,
+            kept: None,
+        })))
+    }
+
+    /// Reports to whoever joins.
+    pub fn shared() -> Progress {
+        Progress(Arc::new(Mutex::new(Sink {
+            outs: Vec::new(),
+            broken: false,
+            kept: Some(Vec::new()),
+        })))
+    }
+
+    /// One more to report to; it is told how things are first.
+    pub fn join(&self, mut out: Box<dyn Write + Send>) {
+        let mut sink = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut lines = sink.kept.iter().flatten();
+        let told = lines.try_for_each(|(_, line)| out.write_all(line));
+        if told.is_ok() {
+            sink.outs.push(out);
+            sink.broken = false;
+        }
     }
 
     /// Reports to nobody.
@@ -35,10 +61,19 @@ impl Progress {
         if sink.broken {
             return Err(Error::cancelled());
         }
-        sink.out.write_all(&message.to_line()).map_err(|_| {
-            sink.broken = true;
-            Error::cancelled()
-        })
+        let line = message.to_line();
+        if let Some(kept) = &mut sink.kept {
+            match kept.iter_mut().find(|(id, _)| !id.is_empty() && *id == message.id) {
+                Some((_, last)) => last.clone_from(&line),
+                None => kept.push((message.id.clone(), line.clone())),
+            }
+        }
+        sink.outs.retain_mut(|out| out.write_all(&line).is_ok());
+        sink.broken = sink.outs.is_empty();
+        match sink.broken {
+            true => Err(Error::cancelled()),
+            false => Ok(()),
+        }
     }
 
     /// Sends a line of status.

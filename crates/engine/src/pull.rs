@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use store::decompress::Decompressed;
 use store::distribution::Blob;
-use store::{ChainId, DiffId, LayerId};
+use store::{ChainId, DiffId, ImageId, LayerId};
 
 /// The largest image config that is read, in bytes.
 const MAX_CONFIG: u64 = 8 << 20;
@@ -37,8 +37,50 @@ pub struct Request<'a> {
     pub auth: Auth,
 }
 
+/// What makes two pulls the same: name, platform and credentials.
+pub type Key = (String, Option<Platform>, Auth);
+
 /// Pulls one tag or digest; reports as Docker does. Returns the image's ID.
 pub fn pull(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<Digest> {
+    let reference = request.reference;
+    let (id, newer) = one(engine, request, progress, cancel)?;
+    status(progress, &reference.familiar(), newer)?;
+    Ok(id)
+}
+
+/// Pulls all tags of a repository.
+pub fn pull_all(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<()> {
+    let reference = request.reference;
+    let opened = engine.registry().repository(reference, request.auth.clone());
+    let repository = opened.map_err(|e| registry_error(e, reference))?;
+    let handle = repository.cancel_handle();
+    cancel.on_set(move || handle.cancel());
+    let tags = repository.tags().map_err(|e| registry_error(e, reference))?;
+    let mut any = false;
+    for tag in &tags {
+        let Some(tagged) = reference.with_tag(tag) else {
+            continue;
+        };
+        let wanted = Request {
+            reference: &tagged,
+            platform: request.platform,
+            auth: request.auth.clone(),
+        };
+        any |= one(engine, wanted, progress, cancel)?.1;
+    }
+    status(progress, &reference.repository().familiar(), any)
+}
+
+fn status(progress: &Progress, familiar: &str, newer: bool) -> Result<()> {
+    let text = match newer {
+        true => "Downloaded newer image for",
+        false => "Image is up to date for",
+    };
+    progress.status("", format!("Status: {text} {familiar}"))
+}
+
+/// Pulls one image; says whether the name stands for another one now.
+fn one(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<(Digest, bool)> {
     let reference = request.reference;
     let opened = engine.registry().repository(reference, request.auth);
     let repository = opened.map_err(|e| registry_error(e, reference))?;
@@ -50,32 +92,40 @@ pub fn pull(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: 
     let tag = reference
         .digest()
         .map_or(reference.tag().unwrap_or("latest").to_string(), |d| d.to_string());
-    let name = match reference.repository().domain() {
-        "docker.io" => reference.repository().path().to_string(),
-        _ => reference.repository().familiar(),
-    };
+    let name = reference.repository().path();
     progress.status(&tag, format!("Pulling from {name}"))?;
     let top_digest = found.digest.clone();
-    let manifest = choose(
+    let (manifest, manifest_bytes) = choose(
         &repository,
         found,
         reference,
         request.platform.unwrap_or(&engine.config.platform),
     )?;
-    let config_bytes = repository
-        .blob_bytes(&manifest.config, MAX_CONFIG)
-        .map_err(|e| blob_error(e, reference))?;
+    let known = ImageId(manifest.config.digest.clone());
+    // An image that is there whole needs nothing but its names.
+    let (config_bytes, there) = match is_whole(engine, &known) {
+        true => (engine.store.images.get(&known)?, true),
+        false => {
+            let fetched = repository.blob_bytes(&manifest.config, MAX_CONFIG);
+            (fetched.map_err(|e| blob_error(e, reference))?, false)
+        }
+    };
     let config = ImageConfig::parse(&config_bytes).context(format!("parse config of {}", reference.familiar()))?;
-    check(&manifest, &config)?;
-
-    let top = fetch_layers(engine, &repository, &manifest, &config, progress, cancel)?;
-    let id = engine.store.images.put(&config_bytes, top.as_ref())?;
+    let id = match there {
+        true => known,
+        false => {
+            check(&manifest, &config)?;
+            let top = fetch_layers(engine, &repository, &manifest, &config, progress, cancel)?;
+            engine.store.images.put(&config_bytes, top.as_ref())?
+        }
+    };
     if id.0 != manifest.config.digest {
         return Err(Error::internal(format!(
             "image config is {}, the manifest names {}",
             id.0, manifest.config.digest
         )));
     }
+    engine.store.images.keep_manifest(&id, &manifest_bytes)?;
     // The tag is last: whoever sees it sees a whole image.
     let by_digest = reference.with_digest(&top_digest);
     let before = match reference.digest() {
@@ -89,17 +139,23 @@ pub fn pull(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: 
     }
     progress.status("", format!("Digest: {top_digest}"))?;
     let familiar = reference.familiar();
-    progress.status(
-        "",
-        match before {
-            Some(old) if old == id => format!("Status: Image is up to date for {familiar}"),
-            _ => format!("Status: Downloaded newer image for {familiar}"),
-        },
-    )?;
     let mut attributes = image::labels_of(&config);
     attributes.insert("name".into(), reference.repository().familiar());
     engine.events.emit("image", "pull", &familiar, attributes);
-    Ok(id.0)
+    let newer = before.as_ref() != Some(&id);
+    Ok((id.0, newer))
+}
+
+fn is_whole(engine: &Engine, id: &ImageId) -> bool {
+    let layers = &engine.store.layers;
+    match engine.store.images.top_layer(id) {
+        Ok(None) => true,
+        Ok(Some(top)) => {
+            let chain = layers.chain(&top);
+            !chain.is_empty() && chain.iter().all(|(chain, _)| layers.exists(chain))
+        }
+        Err(_) => false,
+    }
 }
 
 /// Goes from what the name stands for to the one manifest that this machine runs.
@@ -108,12 +164,12 @@ fn choose(
     mut found: registry::ManifestResponse,
     reference: &Reference,
     platform: &Platform,
-) -> Result<Manifest> {
+) -> Result<(Manifest, Vec<u8>)> {
     // An index may name an index; more than two levels are somebody's joke.
     for _ in 0..3 {
         let parsed = AnyManifest::parse(&found.media_type, &found.bytes).map_err(|e| manifest_error(&e, &found))?;
         match parsed {
-            AnyManifest::Image(manifest) => return Ok(*manifest),
+            AnyManifest::Image(manifest) => return Ok((*manifest, found.bytes)),
             AnyManifest::Index(index) => {
                 let Some(descriptor) = index.choose(platform) else {
                     return Err(Error::not_found(format!(

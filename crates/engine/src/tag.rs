@@ -59,30 +59,37 @@ pub fn remove(engine: &Engine, name: &str, force: bool, prune: bool) -> Result<V
                 untag(engine, reference, &id, &mut done)?;
             }
         }
-        if !engine.store.tags.of_image(&id).is_empty() || used_by(engine, &id).is_some() {
+        if !engine.store.tags.of_image(&id).is_empty() {
             return Ok(done);
         }
+        // What a container needs stays, without a name; one that is stopped is overruled.
+        match used_by(engine, &id) {
+            Some((_, true)) => return Ok(done),
+            Some((_, false)) if !force => return Ok(done),
+            _ => {}
+        }
+        refuse_children(engine, &id)?;
         return delete(engine, &id, prune, done);
     }
-    let repositories: std::collections::BTreeSet<String> = names
-        .iter()
-        .filter(|n| n.digest().is_none())
-        .map(|n| n.repository().familiar())
-        .collect();
-    if repositories.len() > 1 && !force {
+    refuse_children(engine, &id)?;
+    if let Some((container, true)) = used_by(engine, &id) {
+        return Err(Error::conflict(format!(
+            "conflict: unable to delete {} (cannot be forced) - image is being used by running container {container}",
+            id.0.short()
+        )));
+    }
+    let single = {
+        let repository = names.first().map(|n| n.repository().familiar());
+        let tags = names.iter().filter(|n| n.digest().is_none()).count();
+        tags <= 1 && names.iter().all(|n| Some(n.repository().familiar()) == repository)
+    };
+    if !single && !force {
         return Err(Error::conflict(format!(
             "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
             id.0.short()
         )));
     }
     refuse_used(engine, &id, id.0.short(), force)?;
-    if let Some(child) = engine.store.images.children(&id)?.first() {
-        log::debug!("image {} has child {}", id.0.short(), child.0.short());
-        return Err(Error::conflict(format!(
-            "conflict: unable to delete {} (cannot be forced) - image has dependent child images",
-            id.0.short()
-        )));
-    }
     for reference in names {
         untag(engine, &reference, &id, &mut done)?;
     }
@@ -119,6 +126,19 @@ fn refuse_used(engine: &Engine, id: &ImageId, name: &str, force: bool) -> Result
             id.0.short()
         ))),
         _ => Ok(()),
+    }
+}
+
+fn refuse_children(engine: &Engine, id: &ImageId) -> Result<()> {
+    match engine.store.images.children(id)?.first() {
+        None => Ok(()),
+        Some(child) => {
+            log::debug!("image {} has child {}", id.0.short(), child.0.short());
+            Err(Error::conflict(format!(
+                "conflict: unable to delete {} (cannot be forced) - image has dependent child images",
+                id.0.short()
+            )))
+        }
     }
 }
 

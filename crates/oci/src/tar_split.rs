@@ -5,11 +5,11 @@
 //! whose payload is the CRC-64 (ISO, big-endian) of its content, `position` counting from 0. [`Splitter`] writes it
 //! while the archive is read, in the same pass; [`assemble`] rebuilds the archive. Compression is the caller's.
 
+use crate::base64;
 use crate::tar::Tap;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read, Write};
 
-mod base64;
 mod crc64;
 
 pub use crc64::Crc64;
@@ -142,6 +142,47 @@ pub enum AssembleError {
     Write(#[source] io::Error),
 }
 
+/// Bytes of the archive that a tar-split describes.
+pub fn length(lines: &mut dyn BufRead) -> Result<u64, AssembleError> {
+    let (mut text, mut total) = (Vec::new(), 0u64);
+    for number in 0u64.. {
+        let Some(line) = next_line(lines, &mut text, number)? else {
+            break;
+        };
+        let bytes = match line.kind {
+            RAW => base64::decode(line.payload.as_deref().unwrap_or("")).map(|bytes| bytes.len() as u64),
+            _ => Some(line.size),
+        };
+        let wrong = |why: &str| AssembleError::Format {
+            line: number,
+            why: why.into(),
+        };
+        let bytes = bytes.ok_or_else(|| wrong("payload is not base64"))?;
+        total = total.checked_add(bytes).ok_or_else(|| wrong("sizes beyond 64 bits"))?;
+    }
+    Ok(total)
+}
+
+fn next_line<'a>(
+    lines: &mut dyn BufRead,
+    text: &'a mut Vec<u8>,
+    number: u64,
+) -> Result<Option<Line<'a>>, AssembleError> {
+    text.clear();
+    let read = lines.take(LINE_LIMIT).read_until(b'\n', text);
+    read.map_err(|source| AssembleError::Read { line: number, source })?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |why: String| AssembleError::Format { line: number, why };
+    if text.len() as u64 == LINE_LIMIT {
+        return Err(wrong("line too long".into()));
+    }
+    serde_json::from_slice(text)
+        .map(Some)
+        .map_err(|error| wrong(error.to_string()))
+}
+
 /// Rebuilds an archive from its tar-split and its files' contents.
 ///
 /// `open` gets each name as it is in the archive. Every file's size and CRC are checked as it is written, so a changed
@@ -154,17 +195,10 @@ pub fn assemble<F: Read>(
     let (mut text, mut number) = (Vec::new(), 0u64);
     let mut buffer = vec![0u8; 64 * 1024];
     loop {
-        text.clear();
-        let read = lines.take(LINE_LIMIT).read_until(b'\n', &mut text);
-        read.map_err(|source| AssembleError::Read { line: number, source })?;
-        if text.is_empty() {
+        let Some(line) = next_line(lines, &mut text, number)? else {
             return Ok(());
-        }
+        };
         let wrong = |why: String| AssembleError::Format { line: number, why };
-        if text.len() as u64 == LINE_LIMIT {
-            return Err(wrong("line too long".into()));
-        }
-        let line: Line<'_> = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         let payload = base64::decode(line.payload.as_deref().unwrap_or(""))
             .ok_or_else(|| wrong("payload is not base64".into()))?;
         match line.kind {
@@ -224,6 +258,7 @@ mod tests {
         let mut out = Vec::new();
         assemble(&mut text.as_bytes(), |_| Ok(&b"hi\n"[..]), &mut out).unwrap();
         assert_eq!(out, b"headhi\nend");
+        assert_eq!(length(&mut text.as_bytes()).unwrap(), 10);
         let changed = assemble(&mut text.as_bytes(), |_| Ok(&b"ho\n"[..]), &mut Vec::new());
         assert!(matches!(changed, Err(AssembleError::Checksum { .. })));
         let shorter = assemble(&mut text.as_bytes(), |_| Ok(&b"hi"[..]), &mut Vec::new());

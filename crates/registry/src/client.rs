@@ -116,8 +116,9 @@ impl Registry {
 
     /// Checks credentials against a registry (`docker login`): asks `/v2/` and the token service.
     ///
-    /// `server` is a host, a host and port, or a URL, as clients write it.
-    pub fn login(&self, server: &str, auth: Auth) -> Result<(), Error> {
+    /// `server` is a host, a host and port, or a URL, as clients write it. Gives the identity token, where a token
+    /// service hands one out.
+    pub fn login(&self, server: &str, auth: Auth) -> Result<Option<String>, Error> {
         let stripped = server.split_once("://").map_or(server, |(_, rest)| rest);
         let domain = stripped.split('/').next().unwrap_or(stripped);
         let endpoints = self

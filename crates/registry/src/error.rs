@@ -64,6 +64,9 @@ pub enum Error {
         url: String,
         source: Box<Error>,
     },
+    /// Credentials that the registry does not take.
+    #[error("login attempt to {url} failed with status: {reason}")]
+    Login { status: u16, url: String, reason: String },
     #[error("{0}")]
     Protocol(String),
     #[error("manifest verification failed for digest {expected}: got {got}")]
@@ -104,7 +107,9 @@ impl Error {
                 Some("TOOMANYREQUESTS") => ErrorKind::RateLimited,
                 _ => kind_of(*status),
             },
-            Error::Unparsable { status, .. } | Error::Status { status, .. } => kind_of(*status),
+            Error::Unparsable { status, .. } | Error::Status { status, .. } | Error::Login { status, .. } => {
+                kind_of(*status)
+            }
             Error::NoCredentials { .. } => ErrorKind::Denied,
             Error::Token { source, .. } => source.kind(),
             Error::Protocol(_) | Error::ManifestDigest { .. } | Error::TooLarge { .. } => ErrorKind::Invalid,

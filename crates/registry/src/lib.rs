@@ -16,6 +16,7 @@ mod error;
 mod hash;
 mod http;
 mod repository;
+mod search;
 mod token;
 mod upload;
 
@@ -26,6 +27,7 @@ pub use error::{ApiError, Error, ErrorKind};
 pub use hash::{HashState, Sha256};
 pub use http::{Cancel, Proxies};
 pub use repository::{ManifestResponse, Repository, Resolved};
+pub use search::Found;
 pub use upload::Uploaded;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -473,8 +473,8 @@ impl Session {
     }
 }
 
-/// `docker login`: `/v2/` with the credentials given.
-pub(crate) fn login(registry: &Registry, endpoints: &[Endpoint], auth: Auth) -> Result<()> {
+/// `docker login`: `/v2/` with the credentials given. The token that stands for them from now on, if there is one.
+pub(crate) fn login(registry: &Registry, endpoints: &[Endpoint], auth: Auth) -> Result<Option<String>> {
     let shared = &registry.0;
     let cancel = Cancel::new();
     let mut last = Error::Protocol("no endpoint to log in to".to_owned());
@@ -496,7 +496,7 @@ pub(crate) fn login(registry: &Registry, endpoints: &[Endpoint], auth: Auth) -> 
         };
         if response.status != 401 {
             return if response.status == 200 {
-                Ok(())
+                Ok(None)
             } else {
                 Err(Error::from_response(response))
             };
@@ -508,12 +508,15 @@ pub(crate) fn login(registry: &Registry, endpoints: &[Endpoint], auth: Auth) -> 
         let Some(header) = shared.authorize(endpoint, &key, &challenges, ("Get", &url), &cancel)? else {
             return Err(Error::from_response(response));
         };
-        let mut send = Send::get(url, endpoint.insecure).authorization(Some(header));
+        let mut send = Send::get(url.clone(), endpoint.insecure).authorization(Some(header));
         let response = shared.follow(&mut send, &cancel)?;
-        return if response.status == 200 {
-            Ok(())
-        } else {
-            Err(Error::from_response(response))
+        return match response.status {
+            200 => Ok(shared.tokens.refresh(&key)),
+            status => Err(Error::Login {
+                status,
+                url: url.to_string(),
+                reason: response.reason.clone(),
+            }),
         };
     }
     Err(last)

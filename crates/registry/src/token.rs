@@ -36,6 +36,8 @@ pub(crate) struct Key {
 pub(crate) struct Grant {
     pub header: String,
     expires: Option<Instant>,
+    /// What the service gave to ask with from now on, in place of a password.
+    pub refresh: Option<String>,
     /// Where to get the next one without being refused first.
     challenge: Option<Challenge>,
 }
@@ -47,6 +49,11 @@ pub(crate) struct Tokens(Mutex<HashMap<Key, Grant>>);
 impl Tokens {
     pub fn clear(&self) {
         self.map().clear();
+    }
+
+    /// The refresh token that came with a grant.
+    pub fn refresh(&self, key: &Key) -> Option<String> {
+        self.map().get(key).and_then(|grant| grant.refresh.clone())
     }
 
     pub fn forget(&self, key: &Key) {
@@ -127,6 +134,7 @@ impl Shared {
             Grant {
                 header: header.clone(),
                 expires: None,
+                refresh: None,
                 challenge: None,
             },
         );
@@ -163,6 +171,7 @@ impl Shared {
             header: header.clone(),
             // Renewed a little early: the request still has to get there.
             expires: Some(Instant::now() + Duration::from_secs(lifetime) * 9 / 10),
+            refresh: answer.refresh_token.filter(|token| !token.is_empty()),
             challenge: Some(challenge.clone()),
         };
         self.tokens.keep(key.clone(), grant);
@@ -186,6 +195,11 @@ impl Shared {
         }
         if let Auth::Basic { user, .. } = auth {
             url.push_query("account", user);
+            // Only a login asks for nothing in particular, and keeps what it gets.
+            if scope.is_empty() {
+                url.push_query("client_id", "docker");
+                url.push_query("offline_token", "true");
+            }
         }
         self.ask(Send::get(url, insecure).authorization(auth.basic()), cancel)
     }
@@ -242,6 +256,8 @@ struct Answer {
     token: Option<String>,
     #[serde(default)]
     access_token: Option<String>,
+    #[serde(default)]
+    refresh_token: Option<String>,
     #[serde(default, deserialize_with = "lenient_seconds")]
     expires_in: Option<u64>,
 }

@@ -1,6 +1,7 @@
 //! Finds out how a layer is compressed and takes that away, as a stream.
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
+use crate::filter::Filter;
 use flate2::bufread::MultiGzDecoder;
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -17,6 +18,8 @@ pub enum Compression {
     None,
     Gzip,
     Zstd,
+    Xz,
+    Bzip2,
 }
 
 /// A stream without its compression.
@@ -24,6 +27,8 @@ pub enum Decompressed<R: Read> {
     Plain(Sniffed<R>),
     Gzip(Box<MultiGzDecoder<Sniffed<R>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, Sniffed<R>>>),
+    /// By a program of the system.
+    Filtered(Compression, Box<Filter<Sniffed<R>>>),
 }
 
 type Sniffed<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
@@ -37,7 +42,7 @@ impl<R: Read> Decompressed<R> {
             .take(6)
             .read_to_end(&mut head)
             .doing("read", "a compressed layer")?;
-        let kind = sniff(&head)?;
+        let kind = sniff(&head);
         let stream = BufReader::with_capacity(BUFFER, io::Cursor::new(head).chain(stream));
         Ok(match kind {
             Compression::None => Decompressed::Plain(stream),
@@ -49,6 +54,12 @@ impl<R: Read> Decompressed<R> {
                     .doing("limit the window of", "zstd")?;
                 Decompressed::Zstd(Box::new(decoder))
             }
+            Compression::Xz => {
+                Decompressed::Filtered(kind, Box::new(Filter::start("xz", stream).doing("start", "xz")?))
+            }
+            Compression::Bzip2 => {
+                Decompressed::Filtered(kind, Box::new(Filter::start("bzip2", stream).doing("start", "bzip2")?))
+            }
         })
     }
 
@@ -58,6 +69,7 @@ impl<R: Read> Decompressed<R> {
             Decompressed::Plain(_) => Compression::None,
             Decompressed::Gzip(_) => Compression::Gzip,
             Decompressed::Zstd(_) => Compression::Zstd,
+            Decompressed::Filtered(kind, _) => *kind,
         }
     }
 
@@ -68,14 +80,19 @@ impl<R: Read> Decompressed<R> {
             Decompressed::Plain(stream) => stream,
             Decompressed::Gzip(decoder) => decoder.into_inner(),
             Decompressed::Zstd(decoder) => decoder.finish(),
+            Decompressed::Filtered(_, mut filter) => return drain(filter.source()),
         };
-        loop {
-            let n = rest.fill_buf()?.len();
-            if n == 0 {
-                return Ok(());
-            }
-            rest.consume(n);
+        drain(&mut rest)
+    }
+}
+
+fn drain(rest: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let n = rest.fill_buf()?.len();
+        if n == 0 {
+            return Ok(());
         }
+        rest.consume(n);
     }
 }
 
@@ -85,20 +102,21 @@ impl<R: Read> Read for Decompressed<R> {
             Decompressed::Plain(stream) => stream.read(into),
             Decompressed::Gzip(decoder) => decoder.read(into),
             Decompressed::Zstd(decoder) => decoder.read(into),
+            Decompressed::Filtered(_, filter) => filter.read(into),
         }
     }
 }
 
 /// Tells the compression from the first six bytes.
-pub fn sniff(head: &[u8]) -> Result<Compression> {
+pub fn sniff(head: &[u8]) -> Compression {
     match head {
-        [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Compression::Zstd),
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
         // A skippable frame (RFC 8878, 3.1.2), which zstd:chunked and pzstd put first.
-        [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Compression::Zstd),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Err(Error::Invalid("unsupported compression: xz".into())),
-        [b'B', b'Z', b'h', ..] => Err(Error::Invalid("unsupported compression: bzip2".into())),
-        _ => Ok(Compression::None),
+        [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Compression::Xz,
+        [b'B', b'Z', b'h', ..] => Compression::Bzip2,
+        _ => Compression::None,
     }
 }
 
@@ -127,6 +145,43 @@ mod tests {
         assert_eq!(read(&[zstd(b"one "), zstd(b"two")].concat()).unwrap(), b"one two");
         let cut = gzip(&[7; 1000]);
         assert!(read(&cut[..cut.len() - 4]).is_err());
-        assert!(Decompressed::open(&b"BZh91AY"[..]).is_err());
+    }
+
+    /// Compresses by the system's program; nothing where there is none.
+    fn by_program(name: &str, text: &[u8]) -> Option<Vec<u8>> {
+        use std::process::{Command, Stdio};
+        let mut child = Command::new(name)
+            .arg("-c")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let mut stdin = child.stdin.take().unwrap();
+        let text = text.to_vec();
+        let feed = std::thread::spawn(move || stdin.write_all(&text));
+        let output = child.wait_with_output().unwrap();
+        feed.join().unwrap().unwrap();
+        Some(output.stdout)
+    }
+
+    #[test]
+    fn xz_and_bzip2_by_the_systems_programs() {
+        let text: Vec<u8> = (0..3_000_000u32)
+            .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+            .collect();
+        for name in ["xz", "bzip2"] {
+            let Some(packed) = by_program(name, &text[..2_000_000]) else {
+                println!("skipped: no {name} here");
+                continue;
+            };
+            assert_eq!(read(&packed).unwrap(), &text[..2_000_000], "{name}");
+            let mut stream = Decompressed::open(&packed[..]).unwrap();
+            stream.read_exact(&mut [0; 10]).unwrap();
+            stream.drain().unwrap();
+            assert!(read(&packed[..packed.len() / 2]).is_err(), "{name} cut");
+            let mut changed = packed.clone();
+            changed[packed.len() / 2] ^= 0x10;
+            assert!(read(&changed).is_err(), "{name} changed");
+        }
     }
 }

@@ -121,6 +121,11 @@ pub fn mkdir(path: &Path, mode: u32) -> Result<bool> {
     }
 }
 
+/// Makes a file's content durable.
+pub fn sync_file(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).doing("sync", path)
+}
+
 /// Makes the names in a directory durable.
 pub fn sync_directory(path: &Path) -> Result<()> {
     let directory = File::open(path).doing("open", path)?;

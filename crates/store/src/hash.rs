@@ -31,6 +31,11 @@ impl<S> Hashing<S> {
         }
     }
 
+    /// The stream itself, and the digest of what went through.
+    pub fn into_parts(self) -> (S, Digest) {
+        (self.inner, digest(self.context.finish()))
+    }
+
     /// The digest and the number of the bytes that went through.
     pub fn finish(self) -> (Digest, u64) {
         (digest(self.context.finish()), self.bytes)

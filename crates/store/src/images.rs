@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Mutex, MutexGuard};
 
+/// Beside Docker's own notes: the digest of a manifest, a line feed, the manifest.
+const MANIFEST: &str = "balena-manifest";
+
 /// An image's ID: the sha256 of its config.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -191,6 +194,26 @@ impl Images {
     /// Records when the image was last pulled or tagged, as RFC 3339 with nanoseconds.
     pub fn set_last_updated(&self, id: &ImageId, time: &str) -> Result<()> {
         self.set_note(id, "lastUpdated", time)
+    }
+
+    /// Keeps the manifest an image was pulled by, so that a push can give it back byte for byte. Nothing is synced:
+    /// losing it costs a digest, not an image.
+    pub fn keep_manifest(&self, id: &ImageId, manifest: &[u8]) -> Result<()> {
+        if !self.exists(id) {
+            return Err(missing(id));
+        }
+        let directory = self.layout.image_metadata(&id.0);
+        durable::mkdir(&directory, 0o700)?;
+        let bytes = [hash::sha256(manifest).as_str().as_bytes(), b"\n", manifest].concat();
+        durable::write_cache(&directory.join(MANIFEST), &bytes, 0o600)
+    }
+
+    /// The manifest an image was pulled by last, if it was kept and is whole.
+    pub fn kept_manifest(&self, id: &ImageId) -> Option<Vec<u8>> {
+        let mut bytes = durable::read(&self.layout.image_metadata(&id.0).join(MANIFEST)).ok()??;
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let manifest = bytes.split_off(end + 1);
+        (hash::sha256(&manifest).as_str().as_bytes() == &bytes[..end]).then_some(manifest)
     }
 
     fn note(&self, id: &ImageId, name: &str) -> Result<Option<String>> {

@@ -12,6 +12,8 @@ pub mod decompress;
 pub mod distribution;
 pub mod durable;
 pub mod error;
+mod filter;
+pub mod gzip;
 pub mod hash;
 mod id;
 pub mod images;
@@ -27,6 +29,7 @@ mod sweep;
 pub mod tags;
 pub mod tree_tar;
 pub mod unpack;
+pub mod view;
 pub mod volumes;
 mod walk;
 

@@ -36,9 +36,21 @@ pub(crate) fn create(layout: &Layout, id: &str, below: Option<&str>) -> Result<(
     let link_path = layout.links().join(&link);
     symlink(Path::new("..").join(id).join("diff"), &link_path).doing("create", &link_path)?;
     durable::write_unsynced(&directory.join("link"), link.as_bytes(), 0o644)?;
-    let (Some(below), Some(lower)) = (below, lower) else {
-        return Ok(());
-    };
+    match (below, lower) {
+        (Some(below), Some(lower)) => connect(layout, &directory, below, &lower),
+        _ => Ok(()),
+    }
+}
+
+/// Puts a base layer's directory on top of another layer, durably.
+pub(crate) fn put_on(layout: &Layout, id: &str, below: &str) -> Result<()> {
+    let directory = layout.overlay_layer(id);
+    connect(layout, &directory, below, &lower_of_child(layout, below)?)?;
+    durable::sync_file(&directory.join("lower"))?;
+    durable::sync_directory(&directory)
+}
+
+fn connect(layout: &Layout, directory: &Path, below: &str, lower: &str) -> Result<()> {
     durable::mkdir(&directory.join("work"), 0o700)?;
     let committed = layout.overlay_layer(below).join("committed");
     if !committed.exists() {

@@ -118,4 +118,21 @@ impl UnpackedLayer {
         let diff_id = self.outcome.diff_id.clone();
         self.commit(&diff_id)
     }
+
+    /// Puts a layer that was unpacked on nothing on top of another: an archive may name parents last, and the files
+    /// of a layer are the same whatever lies below them. Durable when it returns.
+    pub fn onto(mut self, parent: &LayerId) -> Result<UnpackedLayer> {
+        let staged = &mut self.staged;
+        let info = staged.layers.info(parent.chain_id());
+        let below = info.ok_or_else(|| layers::missing(parent.chain_id()))?.cache_id;
+        overlay::put_on(staged.layers.layout(), &staged.cache_id, &below)?;
+        durable::write_new(
+            &staged.record.join("parent"),
+            parent.chain_id().digest().as_str().as_bytes(),
+            0o644,
+        )?;
+        durable::sync_directory(&staged.record)?;
+        staged.parent = Some(parent.clone());
+        Ok(self)
+    }
 }

@@ -3,10 +3,11 @@
 use crate::error::{Doing, Result};
 use crate::walk::{self, Found};
 use oci::tar::{Entry, Kind, Time, Writer};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// What overlay's marks become.
@@ -21,62 +22,99 @@ pub enum Style {
 /// Writes the tree below `root`, without `root` itself, as Docker does: names in byte order, seconds without
 /// fractions, numeric owners, hard links as links, sockets left out, file capabilities kept. The stream is flushed.
 pub fn write(root: &Path, style: Style, out: impl Write) -> Result<()> {
-    let mut writer = Writer::new(out);
-    let mut links = HashMap::new();
-    walk::walk(root, |found| add(root, style, found, &mut links, &mut writer))?;
-    writer.finish().doing("write tar of", root)?;
+    let mut out = Out::new(out, b"");
+    walk::walk(root, |found| add(root, style, found, &mut out))?;
+    out.writer.finish().doing("write tar of", root)?;
     Ok(())
 }
 
-fn add<W: Write>(
-    root: &Path,
-    style: Style,
-    found: &Found<'_>,
-    links: &mut HashMap<(u64, u64), Vec<u8>>,
-    writer: &mut Writer<W>,
-) -> Result<()> {
+/// Writes one file as an archive, under another name; a directory with all that is below it. `name` is looked up in
+/// `directory`, links are not followed; the empty one is the directory itself.
+pub(crate) fn write_as(directory: &Path, name: &[u8], shown_as: &[u8], out: impl Write) -> Result<()> {
+    let opened = crate::durable::open_directory(directory)?;
+    let looked_up: &[u8] = if name.is_empty() { b"." } else { name };
+    let stat = rustix::fs::statat(&opened, looked_up, AtFlags::SYMLINK_NOFOLLOW).doing("stat", directory)?;
+    let mut out = Out::new(out, b"");
+    let found = Found {
+        path: shown_as,
+        parent: opened.as_fd(),
+        name: looked_up,
+        stat,
+    };
+    let whole = directory.join(found.name_path());
+    add(&whole, Style::Plain, &found, &mut out)?;
+    if found.kind() == FileType::Directory {
+        out.prefix = [shown_as.strip_suffix(b"/").unwrap_or(shown_as), b"/"].concat();
+        walk::walk(&whole, |found| add(&whole, Style::Plain, found, &mut out))?;
+    }
+    out.writer.finish().doing("write tar of", directory)?;
+    Ok(())
+}
+
+/// The archive, what stands before each name in it, and the first name of each file that has several.
+struct Out<W: Write> {
+    writer: Writer<W>,
+    prefix: Vec<u8>,
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl<W: Write> Out<W> {
+    fn new(out: W, prefix: &[u8]) -> Out<W> {
+        Out {
+            writer: Writer::new(out),
+            prefix: prefix.to_vec(),
+            links: HashMap::new(),
+        }
+    }
+
+    fn name(&self, path: &[u8]) -> Vec<u8> {
+        [&self.prefix, path].concat()
+    }
+}
+
+fn add<W: Write>(root: &Path, style: Style, found: &Found<'_>, out: &mut Out<W>) -> Result<()> {
     let shown = || walk::shown(root, found);
     if style == Style::Layer && found.is_whiteout() {
-        let mut entry = Entry::new(Kind::Regular, whiteout(found.path, found.name));
+        let mut entry = Entry::new(Kind::Regular, out.name(&whiteout(found.path, found.name)));
         entry.mode = 0o600;
         describe(found, &mut entry);
-        return writer.start(&entry).doing("write tar of", shown());
+        return out.writer.start(&entry).doing("write tar of", shown());
     }
-    let Some(mut entry) = entry(found).doing("read", shown())? else {
+    let Some(mut entry) = entry(found, out.name(found.path)).doing("read", shown())? else {
         log::warn!("left out of tar: socket {}", shown().display());
         return Ok(());
     };
     if entry.kind != Kind::Directory && found.stat.st_nlink > 1 {
         let inode = (found.stat.st_dev, found.stat.st_ino);
-        match links.get(&inode) {
+        match out.links.get(&inode) {
             Some(first) => {
                 entry.kind = Kind::HardLink;
                 entry.link = first.clone();
-                return writer.start(&entry).doing("write tar of", shown());
+                return out.writer.start(&entry).doing("write tar of", shown());
             }
-            None => drop(links.insert(inode, found.path.to_vec())),
+            None => drop(out.links.insert(inode, entry.name.clone())),
         }
     }
     if entry.kind == Kind::Regular {
         entry.size = found.size();
-        return content(found, &entry, writer).doing("write tar of", shown());
+        return content(found, &entry, &mut out.writer).doing("write tar of", shown());
     }
-    writer.start(&entry).doing("write tar of", shown())?;
+    out.writer.start(&entry).doing("write tar of", shown())?;
     let opaque = || sys::fs::get_xattr(found.parent, found.name_path(), c"trusted.overlay.opaque");
     if style == Style::Layer
         && entry.kind == Kind::Directory
         && opaque().doing("read", shown())?.as_deref() == Some(b"y")
     {
-        let mut mark = Entry::new(Kind::Regular, [found.path, b"/.wh..wh..opq"].concat());
+        let mut mark = Entry::new(Kind::Regular, out.name(&[found.path, b"/.wh..wh..opq"].concat()));
         mark.mode = entry.mode & 0o777;
         describe(found, &mut mark);
-        writer.start(&mark).doing("write tar of", shown())?;
+        out.writer.start(&mark).doing("write tar of", shown())?;
     }
     Ok(())
 }
 
 /// What an entry says of a file, but for content; nothing for what a tar cannot hold.
-fn entry(found: &Found<'_>) -> io::Result<Option<Entry>> {
+fn entry(found: &Found<'_>, name: Vec<u8>) -> io::Result<Option<Entry>> {
     let kind = match found.kind() {
         FileType::RegularFile => Kind::Regular,
         FileType::Directory => Kind::Directory,
@@ -86,9 +124,9 @@ fn entry(found: &Found<'_>) -> io::Result<Option<Entry>> {
         FileType::Fifo => Kind::Fifo,
         _ => return Ok(None),
     };
-    let mut entry = Entry::new(kind, found.path);
+    let mut entry = Entry::new(kind, name);
     match kind {
-        Kind::Directory => entry.name.push(b'/'),
+        Kind::Directory if !entry.name.ends_with(b"/") => entry.name.push(b'/'),
         Kind::Symlink => entry.link = rustix::fs::readlinkat(found.parent, found.name, Vec::new())?.into_bytes(),
         Kind::CharDevice | Kind::BlockDevice => {
             entry.device_major = rustix::fs::major(found.stat.st_rdev);

@@ -99,10 +99,14 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     }
     let mut config = cli.config.borrow_mut();
     config.store(server, &credentials)?;
-    cli.warn(format!(
+    let helped = config.has_helper(server);
+    let unencrypted = format!(
         "\nWARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a credential helper to remove this warning. See\nhttps://docs.docker.com/go/credential-store/\n",
         config.dir.join("config.json").display()
-    ));
+    );
+    if !helped {
+        cli.warn(unencrypted);
+    }
     cli.say(
         answer["Status"]
             .as_str()

@@ -3,22 +3,28 @@
 //! One more command is a file here and two lines below.
 
 mod attach;
+mod commit;
 mod container_config;
 mod container_flags;
 mod container_inspect;
 mod container_prune;
+mod cp;
 mod create;
 mod df;
+mod diff;
 mod events;
 mod exec;
+mod export;
 mod formats;
 mod history;
 mod image_inspect;
 mod image_prune;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
+mod load;
 mod login;
 mod logout;
 mod logs;
@@ -35,12 +41,15 @@ mod port;
 mod ports;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod requests;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
+mod search;
 mod start;
 mod stop;
 mod system_prune;
@@ -63,8 +72,12 @@ use crate::help;
 /// Every command, by what it is about.
 const TABLE: &[&Command] = &[
     &attach::COMMAND,
+    &commit::COMMAND,
+    &cp::COMMAND,
     &create::COMMAND,
+    &diff::COMMAND,
     &exec::COMMAND,
+    &export::COMMAND,
     &kill::COMMAND,
     &logs::COMMAND,
     &pause::COMMAND,
@@ -87,8 +100,13 @@ const TABLE: &[&Command] = &[
     &history::COMMAND,
     &image_inspect::COMMAND,
     &image_prune::COMMAND,
+    &import::COMMAND,
+    &load::COMMAND,
     &pull::COMMAND,
+    &push::COMMAND,
     &rmi::COMMAND,
+    &save::COMMAND,
+    &search::COMMAND,
     &tag::COMMAND,
     &events::COMMAND,
     &info::COMMAND,
@@ -145,34 +163,23 @@ const LATER: &[&str] = &[
     "build",
     "builder",
     "buildx",
-    "commit",
     "compose",
-    "container commit",
-    "container cp",
-    "container diff",
-    "container export",
     "container stats",
     "context",
-    "cp",
-    "diff",
-    "export",
     "image build",
-    "image import",
-    "image load",
-    "image push",
-    "image save",
-    "import",
-    "load",
-    "push",
-    "save",
-    "search",
+    "manifest",
+    "manifest annotate",
+    "manifest create",
+    "manifest inspect",
+    "manifest push",
+    "manifest rm",
     "stats",
     "volume update",
 ];
 
 /// Commands that most people want first.
 const COMMON: &[&str] = &[
-    "run", "exec", "ps", "pull", "images", "login", "logout", "version", "info",
+    "run", "exec", "ps", "pull", "push", "images", "search", "login", "logout", "version", "info",
 ];
 
 /// Finds a command by any of its names; gives it with the name that help uses.

@@ -71,6 +71,23 @@ pub fn check_platform(text: &str) -> Result<(), Failure> {
     )))
 }
 
+/// A platform as newer routes take it, as JSON; nothing for none.
+pub fn platform_json(said: &str) -> Result<String, Failure> {
+    let text = platform(said).to_lowercase();
+    if text.is_empty() {
+        return Ok(text);
+    }
+    check_platform(&text)?;
+    let mut parts = text.split('/');
+    let mut part = || parts.next().unwrap_or_default();
+    let (os, architecture, variant) = (part(), part(), part());
+    let mut json = serde_json::json!({"os": os, "architecture": architecture});
+    if !variant.is_empty() {
+        json["variant"] = variant.into();
+    }
+    Ok(json.to_string())
+}
+
 /// Pulls an image and shows how that goes on `out`; `quiet` shows nothing.
 pub fn pull(
     cli: &Cli,

@@ -132,6 +132,13 @@ impl From<TarError> for io::Error {
     }
 }
 
+/// Says if a block is an entry's header: its checksum is right.
+pub fn is_header(block: &[u8]) -> bool {
+    block
+        .try_into()
+        .is_ok_and(|block: &[u8; BLOCK]| header::Block(block).checksum_holds())
+}
+
 /// Bytes of padding after `size` bytes of content.
 fn padding(size: u64) -> u64 {
     size.wrapping_neg() & (BLOCK as u64 - 1)

@@ -40,6 +40,7 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
     let (engine, cancel) = (engine.clone(), request.cancel.clone());
     Ok(Answer::Stream {
         kind,
+        headers: Vec::new(),
         run: Box::new(move |mut out| {
             out.flush().map_err(|_| Error::cancelled())?;
             logs::write(&engine, &name, &options, &mut out, Some(&cancel))

@@ -1,4 +1,4 @@
-//! `POST /images/create`: pulls an image.
+//! `POST /images/create`: pulls an image, or imports one.
 
 use crate::route::{Answer, Request, Route};
 use engine::Engine;
@@ -18,38 +18,57 @@ pub const ROUTE: Route = Route {
 
 fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
     let query = &request.query;
-    if query.get("fromSrc").is_some() {
-        return Err(Error::not_supported("importing an image"));
+    if query.get("fromSrc").is_some_and(|source| !source.is_empty()) {
+        return super::import::run(engine, request);
     }
-    let reference = reference(query.text("fromImage"), query.text("tag"))?;
-    let platform = match query.text("platform") {
-        "" => None,
-        text => Some(Platform::parse(text, &engine.config.platform).ok_or_else(|| {
-            Error::invalid(format!(
-                "\"{text}\": unknown operating system or architecture: invalid argument"
-            ))
-        })?),
+    let named = Reference::parse(query.text("fromImage")).map_err(|e| Error::invalid(e.to_string()))?;
+    // A name alone is all its tags.
+    let all = query.text("tag").is_empty() && named.tag().is_none() && named.digest().is_none();
+    let reference = match all {
+        true => named,
+        false => reference(query.text("fromImage"), query.text("tag"))?,
     };
+    let platform = platform(engine, query.text("platform"))?;
     let auth = auth_of(&request)?;
     let (engine, cancel) = (engine.clone(), request.cancel.clone());
     Ok(Answer::json_stream(move |out| {
         let late = super::Late::new(out);
-        let progress = Progress::new(Box::new(late.clone()));
-        let wanted = pull::Request {
-            reference: &reference,
-            platform: platform.as_ref(),
-            auth,
-        };
-        match pull::pull(&engine, wanted, &progress, &cancel) {
-            Ok(_) => Ok(()),
+        let key = (reference.canonical(), platform.clone(), auth.clone());
+        let pulled = engine
+            .pulls
+            .run(key, Box::new(late.clone()), &cancel, |progress, cancel| {
+                let wanted = pull::Request {
+                    reference: &reference,
+                    platform: platform.as_ref(),
+                    auth,
+                };
+                match all {
+                    true => pull::pull_all(&engine, wanted, progress, cancel),
+                    false => pull::pull(&engine, wanted, progress, cancel).map(drop),
+                }
+            });
+        pulled.inspect_err(|error| {
             // Before the first line the error is the answer, after it the last line.
-            Err(e) if late.begun() => {
-                progress.error(&e);
-                Err(e)
+            if late.begun() {
+                Progress::new(Box::new(late.clone())).error(error);
             }
-            Err(e) => Err(e),
-        }
+        })
     }))
+}
+
+/// A platform as `os[/arch[/variant]]`.
+pub fn platform(engine: &Engine, text: &str) -> Result<Option<Platform>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let why = match text.split('/').count() {
+        ..=3 => "unknown operating system or architecture",
+        _ => "cannot parse platform specifier",
+    };
+    let parsed = Platform::parse(text, &engine.config.platform);
+    parsed
+        .map(Some)
+        .ok_or_else(|| Error::invalid(format!("\"{text}\": {why}: invalid argument")))
 }
 
 /// The reference that a client splits into a name and a tag or digest.

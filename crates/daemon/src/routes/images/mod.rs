@@ -1,11 +1,47 @@
 //! Images. One file for each route.
 
+pub mod commit;
 pub mod create;
+pub mod distribution;
+pub mod get;
 pub mod history;
+mod import;
 pub mod inspect;
 pub mod list;
+pub mod load;
 pub mod prune;
+pub mod push;
 pub mod remove;
+pub mod search;
 pub mod tag;
 
 pub use super::late::Late;
+
+use crate::route::Request;
+use engine::Engine;
+use engine::error::{Error, Result};
+use oci::platform::Platform;
+
+/// The platform that a request names as JSON: the last of several.
+pub fn platform_of(engine: &Engine, request: &Request) -> Result<Option<Platform>> {
+    #[derive(serde::Deserialize)]
+    struct Wire {
+        #[serde(default)]
+        os: String,
+        #[serde(default)]
+        architecture: String,
+        #[serde(default)]
+        variant: String,
+    }
+    let Some(text) = request.query.all("platform").last().filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let wire: Wire =
+        api::json::from_slice(text.as_bytes()).map_err(|e| Error::invalid(format!("failed to parse platform: {e}")))?;
+    Ok(Some(Platform {
+        os: wire.os,
+        architecture: wire.architecture,
+        variant: wire.variant,
+        ..engine.config.platform.clone()
+    }))
+}

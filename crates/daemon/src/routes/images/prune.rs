@@ -3,7 +3,7 @@
 use crate::route::{Answer, Request, Route};
 use api::time::Time;
 use engine::Engine;
-use engine::error::Result;
+use engine::error::{Error, Result};
 use std::sync::Arc;
 
 pub const ROUTE: Route = Route {
@@ -18,10 +18,13 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
     let all = filters
         .get("dangling")
         .is_some_and(|v| v.iter().any(|v| v == "false" || v == "0"));
-    let until = filters
-        .get("until")
-        .and_then(|v| v.first())
-        .and_then(|t| Time::parse_query(t));
+    let until = match filters.get("until").and_then(|values| values.first()) {
+        None => None,
+        Some(text) => Some(
+            Time::parse_query(text)
+                .ok_or_else(|| Error::invalid(format!("failed to parse value as time or duration: \"{text}\"")))?,
+        ),
+    };
     let (deleted, bytes) = engine::tag::prune(engine, all, |config| {
         let labels = engine::image::labels_of(config);
         let has = |wanted: &String| engine::image::matches_label(&labels, wanted);

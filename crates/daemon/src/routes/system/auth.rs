@@ -30,12 +30,12 @@ fn run(engine: &Arc<Engine>, mut request: Request) -> Result<Answer> {
             password: login.password,
         },
     };
-    engine.registry().login(&login.serveraddress, auth).map_err(|e| {
+    let token = engine.registry().login(&login.serveraddress, auth).map_err(|e| {
         let kind = match e.kind() {
             registry::ErrorKind::Denied => Kind::Unauthorized,
             _ => Kind::Internal,
         };
         Error::new(kind, e.to_string())
     })?;
-    Answer::json(&serde_json::json!({"Status": "Login Succeeded", "IdentityToken": ""}))
+    Answer::json(&serde_json::json!({"Status": "Login Succeeded", "IdentityToken": token.unwrap_or_default()}))
 }

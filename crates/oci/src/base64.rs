@@ -3,7 +3,7 @@
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Adds the text of some bytes.
-pub(super) fn encode_into(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn encode_into(bytes: &[u8], out: &mut Vec<u8>) {
     out.reserve(bytes.len().div_ceil(3) * 4);
     let digit = |n: u32| DIGITS[(n & 63) as usize];
     let mut groups = bytes.chunks_exact(3);
@@ -25,14 +25,14 @@ pub(super) fn encode_into(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The text of some bytes.
-pub(super) fn encode(bytes: &[u8]) -> String {
+pub fn encode(bytes: &[u8]) -> String {
     let mut out = Vec::new();
     encode_into(bytes, &mut out);
     out.into_iter().map(char::from).collect()
 }
 
 /// The bytes of a text, or nothing if it is not padded base64.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let text = text.as_bytes();
     if !text.len().is_multiple_of(4) {
         return None;

@@ -1,0 +1,54 @@
+//! `push`: gives an image to a registry.
+
+use super::requests::{self, path};
+use crate::cli::Cli;
+use crate::command::{Args, Command, Failure};
+use crate::config::auth_header;
+use crate::flags::{Flag, Kind, Parsed};
+use crate::{progress, terminal};
+use api::client::Request;
+
+pub const COMMAND: Command = Command::new(
+    &["image push", "push"],
+    "[OPTIONS] NAME[:TAG]",
+    "Upload an image to a registry",
+    Args::Exactly(1),
+    run,
+)
+.flags(&[&[
+    Flag::bool("all-tags", "Push all tags of an image to the repository").short('a'),
+    Flag::alias("disable-content-trust", "disable-content-trust", Kind::Bool),
+    Flag::text(
+        "platform",
+        "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+    ),
+    Flag::bool("quiet", "Suppress verbose output").short('q'),
+]])
+.examples(&["push registry.example/tools/busybox:1", "push -a registry.example/tools/busybox"]);
+
+fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
+    let (all, quiet) = (parsed.bool("all-tags"), parsed.bool("quiet"));
+    let mut reference = requests::reference(parsed.first()).map_err(Failure::new)?;
+    if all && (reference.tag().is_some() || reference.digest().is_some()) {
+        return Err(Failure::new("tag can't be used with --all-tags/-a"));
+    }
+    if !all && reference.tag().is_none() && reference.digest().is_none() {
+        reference = reference.or_latest();
+        if !quiet {
+            cli.say("Using default tag: latest")?;
+        }
+    }
+    let platform = requests::platform_json(parsed.text("platform"))?;
+    let host = reference.repository().domain();
+    let credentials = cli.config.borrow().credentials(host);
+    let request = Request::post(path("images", &reference.repository().familiar(), "push"))
+        .query_unless_empty("tag", reference.tag().unwrap_or_default())
+        .query_unless_empty("platform", &platform)
+        .header("X-Registry-Auth", auth_header(credentials.as_ref(), host));
+    let body = cli.client.send(request)?.body;
+    if quiet {
+        progress::show(body, &mut std::io::sink(), false)?;
+        return cli.say(reference.canonical());
+    }
+    progress::show(body, &mut std::io::stdout(), terminal::is_output())
+}

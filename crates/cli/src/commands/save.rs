@@ -1,0 +1,45 @@
+//! `save`: writes images to an archive.
+
+use super::requests;
+use crate::cli::Cli;
+use crate::command::{Args, Command, Failure};
+use crate::flags::{Flag, Parsed};
+use crate::output::Output;
+use crate::terminal;
+use api::client::Request;
+
+pub const COMMAND: Command = Command::new(
+    &["image save", "save"],
+    "[OPTIONS] IMAGE [IMAGE...]",
+    "Save one or more images to a tar archive (streamed to STDOUT by default)",
+    Args::AtLeast(1),
+    run,
+)
+.flags(&[&[
+    Flag::text("output", "Write to a file, instead of STDOUT").short('o'),
+    Flag::text(
+        "platform",
+        "Save only the given platform variant. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+    ),
+]])
+.examples(&["save -o images.tar busybox alpine:3.20"]);
+
+fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
+    let path = parsed.text("output");
+    if path.is_empty() && terminal::is_output() {
+        return Err(Failure::new(
+            "cowardly refusing to save to a terminal. Use the -o flag or redirect",
+        ));
+    }
+    let platform = requests::platform_json(parsed.text("platform"))?;
+    let output = Output::check(path).map_err(|why| Failure::new(format!("failed to save image: {why}")))?;
+    let request = parsed
+        .args
+        .iter()
+        .fold(Request::get("/images/get"), |request, name| {
+            request.query("names", name.as_str())
+        })
+        .query_unless_empty("platform", &platform);
+    let mut answer = cli.client.send(request)?;
+    output.fill(&mut answer.body)
+}

@@ -1,0 +1,98 @@
+//! `search`: asks an index for images.
+
+use super::formats::{self, choose};
+use crate::cli::Cli;
+use crate::command::{Args, Command, Failure};
+use crate::config::auth_header;
+use crate::flags::{Flag, Parsed};
+use crate::rows::{self, Row, table_of};
+use crate::templates::Value;
+use crate::units::ellipsis;
+use api::client::Request;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+pub const COMMAND: Command = Command::new(
+    &["search"],
+    "[OPTIONS] TERM",
+    "Search Docker Hub for images",
+    Args::Exactly(1),
+    run,
+)
+.flags(&[&[
+    formats::FILTER,
+    Flag::text("format", "Pretty-print search using a Go template"),
+    Flag::int("limit", "Max number of search results"),
+    Flag::bool("no-trunc", "Don't truncate output"),
+]])
+.examples(&["search busybox", "search --filter is-official=true --limit 5 nginx"]);
+
+const TITLES: &[(&str, &str)] = &[
+    ("Name", "NAME"),
+    ("Description", "DESCRIPTION"),
+    ("StarCount", "STARS"),
+    ("IsOfficial", "OFFICIAL"),
+    ("IsAutomated", "AUTOMATED"),
+];
+
+#[derive(Deserialize)]
+struct Found {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    star_count: i64,
+    #[serde(default)]
+    is_official: bool,
+    #[serde(default)]
+    is_automated: bool,
+}
+
+fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
+    let term = parsed.first();
+    let host = match term.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "docker.io",
+    };
+    let mut filters: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
+    for filter in parsed.list("filter") {
+        if let Some((name, value)) = filter.split_once('=') {
+            let values = filters.entry(name.trim().to_lowercase()).or_default();
+            values.insert(value.trim().into(), true);
+        }
+    }
+    let credentials = cli.config.borrow().credentials(host);
+    let limit = parsed.int("limit").map(|limit| limit.to_string()).unwrap_or_default();
+    let request = Request::get("/images/search")
+        .query("term", term)
+        .query_unless_empty("limit", &limit)
+        .query_unless_empty("filters", &formats::filters_of(&filters))
+        .header("X-Registry-Auth", auth_header(credentials.as_ref(), host));
+    let list: Vec<Found> = cli.client.send(request)?.json()?;
+    let columns = ["Name", "Description", "StarCount", "IsOfficial"];
+    let format = choose(cli, parsed, "", table_of(&columns), "{{.Name}}");
+    let trunc = !parsed.bool("no-trunc");
+    let rows: Vec<Rc<Row>> = list.iter().map(|found| row(found, trunc)).collect();
+    rows::write(cli, &format, TITLES, &rows)
+}
+
+fn row(found: &Found, trunc: bool) -> Rc<Row> {
+    let text = found.description.replace(['\n', '\r'], " ");
+    let mark = |yes: bool| Value::str(if yes { "[OK]" } else { "" });
+    Rc::new(Row {
+        kind: "*formatter.searchContext",
+        fields: vec![
+            ("Name", Value::str(&found.name)),
+            (
+                "Description",
+                Value::str(if trunc { ellipsis(&text, 45) } else { text }),
+            ),
+            ("StarCount", Value::str(found.star_count.to_string())),
+            ("IsOfficial", mark(found.is_official)),
+            ("IsAutomated", mark(found.is_automated)),
+        ],
+        labels: None,
+    })
+}

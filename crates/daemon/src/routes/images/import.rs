@@ -1,0 +1,50 @@
+//! `POST /images/create?fromSrc=-`: makes an image from a tar of files.
+
+use super::Late;
+use super::create::{platform, reference};
+use crate::route::{Answer, Request, drain};
+use engine::Engine;
+use engine::error::{Error, Result};
+use engine::import;
+use engine::progress::Progress;
+use std::io::Read;
+use std::sync::Arc;
+
+pub fn run(engine: &Arc<Engine>, mut request: Request) -> Result<Answer> {
+    let query = &request.query;
+    let source = query.text("fromSrc").to_string();
+    if source != "-" {
+        return Err(Error::not_supported("importing from a URL"));
+    }
+    let reference = match query.text("repo") {
+        "" => None,
+        repository => Some(reference(repository, query.text("tag"))?),
+    };
+    if reference.as_ref().is_some_and(|reference| reference.digest().is_some()) {
+        return Err(Error::invalid("cannot import digest reference"));
+    }
+    let message = match query.text("message") {
+        "" => format!("Imported from {source}"),
+        message => message.to_string(),
+    };
+    let platform = platform(engine, query.text("platform"))?;
+    let changes = query.all("changes").to_vec();
+    let engine = engine.clone();
+    let cancel = request.cancel.clone();
+    let mut body: Box<dyn Read + Send> = std::mem::replace(&mut request.body, Box::new(std::io::empty()));
+    Ok(Answer::json_stream(move |out| {
+        let progress = Progress::new(Box::new(Late::new(out)));
+        let wanted = import::Request {
+            archive: &mut body,
+            reference,
+            message,
+            changes,
+            platform: platform.as_ref(),
+        };
+        let made = import::import(&engine, wanted, &progress);
+        if made.is_err() && !cancel.is_set() {
+            drain(&mut body);
+        }
+        made.map(drop)
+    }))
+}

@@ -1,0 +1,71 @@
+//! An image of one layer from a tar of files.
+
+use crate::commit::as_run_config;
+use crate::error::{Context, Error, Result};
+use crate::progress::Progress;
+use crate::{Engine, instruction};
+use api::container::ContainerConfig;
+use oci::config::{History, ImageConfig, RootFs};
+use oci::digest::Digest;
+use oci::platform::Platform;
+use oci::reference::Reference;
+use std::collections::BTreeMap;
+use std::io::Read;
+
+/// What an import is asked for.
+pub struct Request<'a> {
+    pub archive: &'a mut dyn Read,
+    pub reference: Option<Reference>,
+    pub message: String,
+    pub changes: Vec<String>,
+    pub platform: Option<&'a Platform>,
+}
+
+/// Makes the image; its ID is the one line that is reported.
+pub fn import(engine: &Engine, request: Request<'_>, progress: &Progress) -> Result<Digest> {
+    let mut config = ContainerConfig::default();
+    instruction::apply(&mut config, &request.changes)?;
+    let platform = request.platform.unwrap_or(&engine.config.platform);
+    if platform.os != "linux" {
+        return Err(Error::invalid(format!(
+            "operating system is not supported: {}",
+            platform.os
+        )));
+    }
+    let staged = engine.store.layers.stage(None)?;
+    let mut stream = store::Decompressed::open(request.archive)?;
+    let unpacked = staged.unpack(&mut stream as &mut dyn Read)?;
+    stream.drain().context("read the rest of the archive")?;
+    let diff = unpacked.outcome().diff_id.0.clone();
+    let layer = unpacked.commit_as_is()?;
+    let now = api::time::now();
+    let made = ImageConfig {
+        architecture: Some(platform.architecture.clone()),
+        variant: Some(platform.variant.clone()).filter(|variant| !variant.is_empty()),
+        os: Some(platform.os.clone()),
+        comment: Some(request.message.clone()),
+        created: Some(now.clone()),
+        docker_version: Some(api::ENGINE_VERSION.into()),
+        config: Some(as_run_config(&config)?),
+        rootfs: RootFs {
+            kind: "layers".into(),
+            diff_ids: vec![diff],
+        },
+        history: vec![History {
+            created: Some(now.clone()),
+            comment: Some(request.message),
+            ..History::default()
+        }],
+        ..ImageConfig::default()
+    };
+    let bytes = serde_json::to_vec(&made).context("write the image's config")?;
+    let id = engine.store.images.put(&bytes, Some(&layer))?;
+    if let Some(reference) = &request.reference {
+        engine.store.tags.set(reference, &id)?;
+        engine.store.images.set_last_updated(&id, &now)?;
+    }
+    let attributes = BTreeMap::from([("name".to_string(), id.0.to_string())]);
+    engine.events.emit("image", "import", id.0.as_str(), attributes);
+    progress.status("", id.0.to_string())?;
+    Ok(id.0)
+}

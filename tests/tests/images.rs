@@ -1,0 +1,167 @@
+//! The image commands beside Docker's own daemon: names, removal, listings, filters, history, inspect, prune.
+
+use serde_json::json;
+use std::time::Duration;
+use tests::client::{finish, within};
+use tests::compare::compare;
+use tests::double::{Double, Fault};
+use tests::image::{self, Image, Layer, Tar};
+use tests::{Ground, ground};
+
+/// Pushes images that the commands are about.
+fn prepare(g: &Ground) {
+    let base = image::busybox_layer().unwrap();
+    let layer = |text: &str| Layer::gzip(&Tar::default().file("which", 0o644, text.as_bytes()).bytes());
+    for (name, tag) in [("one", "1"), ("one", "2"), ("two", "1")] {
+        let config = json!({"Cmd": ["cat", "/which"], "Labels": {"name": name, "tag": tag}});
+        let image = Image::new(vec![base.clone(), layer(&format!("{name}{tag}"))], config);
+        g.registry.push(name, tag, &image).unwrap();
+    }
+}
+
+#[test]
+fn beside_docker() {
+    ground::run(|g| {
+        prepare(g);
+        compare(
+            g,
+            &[
+                "rmi busybox",
+                "images -q REGISTRY/busybox",
+                "pull -q REGISTRY/one:1",
+                "pull -q REGISTRY/two:1",
+                "tag REGISTRY/one:1 one:1",
+                "tag REGISTRY/one:1 one:1",
+                "tag REGISTRY/two:1 two",
+                "tag two:latest two:x",
+                "tag none:1 one:2",
+                "tag one:1 One",
+                "tag one:1 one:1@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                "images --format {{.Repository}}:{{.Tag}} one",
+                "images --format {{.Repository}}:{{.Tag}} two:x",
+                "images --format {{.Repository}}:{{.Tag}} --filter reference=tw*:*",
+                "images --format {{.Repository}}:{{.Tag}} --filter label=name=one",
+                "images --format {{.Repository}}:{{.Tag}} --filter label=none",
+                "images --format {{.Repository}}:{{.Tag}} --filter dangling=true",
+                "images --format {{.Repository}}:{{.Tag}} --filter dangling=what",
+                "images --format {{.Repository}}:{{.Tag}} --filter what=is",
+                "images --format {{.Repository}}:{{.Tag}} --filter before=none",
+                "images --digests --format {{.Repository}}:{{.Tag}}@{{.Digest}} one",
+                "history -q two",
+                "history --format {{.CreatedBy}}|{{.Size}} two",
+                "history none",
+                "image inspect -f {{.RepoTags}}|{{.RepoDigests}}|{{.Size}}|{{.Os}} one:1",
+                "rmi none",
+                "rmi one:none",
+                "rmi -f none",
+                "rmi sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                // In use, by a container that is stopped and by one that runs.
+                "create --name still one:1",
+                "rmi one:1",
+                "rmi REGISTRY/one:1",
+                "create --name other --network none two sh",
+                "rmi two:x",
+                "rmi two",
+                "rmi REGISTRY/two:1",
+                "rmi -f REGISTRY/two:1",
+                "images --format {{.Repository}}:{{.Tag}} -a",
+                "rm other",
+                "images -f dangling=true --format {{.Repository}}:{{.Tag}}",
+                "image prune -f",
+                "image prune -f --filter label=none",
+                "image prune -af --filter label!=name=one",
+                "rmi -f one:1 REGISTRY/one:1",
+                "rm still",
+                "image prune -af",
+                "images -a --format {{.Repository}}:{{.Tag}}",
+                // By ID, with one name, with several, with names in several repositories.
+                "pull -q REGISTRY/one:1",
+                "tag REGISTRY/one:1 a:1",
+                "tag REGISTRY/one:1 a:2",
+                "rmi a:1 a:2 REGISTRY/one:1",
+                "images -a --format {{.Repository}}:{{.Tag}}",
+                "rmi",
+                "image rm none none2",
+                "image prune -f --filter what=is",
+                "image prune -f --filter until=what",
+                "system df --format {{.Type}}|{{.TotalCount}}|{{.Active}}",
+            ],
+        );
+    });
+}
+
+/// Several tags at once, and what a client says when there is none.
+#[test]
+fn pulling_beside_docker() {
+    ground::run(|g| {
+        prepare(g);
+        compare(
+            g,
+            &[
+                "pull -a REGISTRY/one",
+                "images --format {{.Repository}}:{{.Tag}} REGISTRY/one",
+                "pull -a REGISTRY/one",
+                "pull -a -q REGISTRY/one",
+                "pull -a REGISTRY/one:1",
+                "pull REGISTRY/one",
+                "pull REGISTRY/none",
+                "pull -a REGISTRY/none",
+                "pull REGISTRY/one:none",
+                "pull --platform linux/s390x REGISTRY/one:1",
+                "pull --platform linux/what/is/this REGISTRY/one:1",
+                "pull REGISTRY/one@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                "pull UPPER",
+                "pull",
+            ],
+        );
+    });
+}
+
+/// Two clients that pull one image at a time see one pull; it goes on when the first of them leaves.
+#[test]
+fn two_clients_share_a_pull() {
+    ground::run(|g| {
+        let noise: Vec<u8> = (0..4_000_000u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect();
+        let big = Layer::gzip(&Tar::default().file("noise", 0o644, &noise).bytes());
+        let rate = u64::try_from(big.blob.len()).unwrap() / 3;
+        let digest = big.digest.clone();
+        let double = Double::start(Image::new(vec![big], json!({})), Fault::Slow(rate)).unwrap();
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        let mut first = docker.spawn(&["pull", &double.reference()]);
+        let begun = || double.requests().iter().any(|line| line.contains(&digest));
+        assert!(within(Duration::from_secs(10), begun));
+        let second = docker.spawn(&["pull", &double.reference()]);
+        std::thread::sleep(Duration::from_millis(700));
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let ran = finish(second, Duration::from_secs(60));
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+        assert!(
+            ran.out.contains("Pull complete") && ran.out.contains("Downloaded newer image"),
+            "{}",
+            ran.out
+        );
+        let fetched = double.requests().iter().filter(|line| line.contains(&digest)).count();
+        assert_eq!(fetched, 1, "{:?}", double.requests());
+        // Both have left: it is given up.
+        docker.ok(&["rmi", &double.reference()]);
+        let mut alone = docker.spawn(&["pull", &double.reference()]);
+        let again = || double.requests().iter().filter(|line| line.contains(&digest)).count() == 2;
+        assert!(within(Duration::from_secs(10), again));
+        alone.kill().unwrap();
+        alone.wait().unwrap();
+        let empty = || {
+            let layers = std::fs::read_dir(daemon.data_root().join("overlay2"))
+                .unwrap()
+                .flatten();
+            layers.filter(|entry| entry.file_name() != "l").count() == 0
+        };
+        assert!(
+            within(Duration::from_secs(5), empty),
+            "a pull that nobody waits for goes on"
+        );
+    });
+}
