@@ -7,6 +7,7 @@ mod bench;
 mod binary;
 mod build;
 mod command;
+mod crash;
 mod debian;
 mod demo;
 mod dist;
@@ -24,6 +25,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   build [--target T] build the release binary: static, stripped, everything in it
   demo               build it, pull an image from a registry, run a web server, clean up (as root)
   test [ARGUMENTS]   every test; arguments go on to `cargo test` (as root, or much is skipped)
+  crash [OPTIONS]    power failure replayed at 1,000 points or as many as are asked for (as root)
   bench WHAT         figures beside Docker's: run, pull, memory, size or all (as root)
   dist [--target T]  all architectures: archives, Debian packages, sums under target/dist; --test runs each emulated
 ";
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         "bench" => bench::main(rest),
         "dist" => dist::main(rest),
         "test" => test::main(rest),
+        "crash" => crash::main(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
 }
 
 fn setup() -> Result<(), String> {
-    for packages in [apt::BUILD, apt::DEMO, apt::TEST, apt::EMULATE] {
+    for packages in [apt::BUILD, apt::DEMO, apt::TEST, apt::CRASH, apt::EMULATE] {
         apt::ensure(packages)?;
     }
     println!("everything that the other commands need is installed");

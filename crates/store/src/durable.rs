@@ -5,6 +5,7 @@
 //! name that begins with [`TMP`]; the sweep removes such names at start-up.
 
 use crate::error::{Doing, Result};
+use crate::fault::{self, Fault};
 use rustix::fs::{Mode, OFlags};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -44,6 +45,9 @@ fn temporary(path: &Path) -> PathBuf {
 /// Writes a file that nothing refers to yet and `fsync`s it; its directory is not. It must not exist.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let file = create_new(path, bytes, mode)?;
+    if fault::is(Fault::RenameWithoutSync) {
+        return Ok(());
+    }
     file.sync_all().doing("sync", path)
 }
 
@@ -123,6 +127,9 @@ pub fn mkdir(path: &Path, mode: u32) -> Result<bool> {
 
 /// Makes the names in a directory durable.
 pub fn sync_directory(path: &Path) -> Result<()> {
+    if fault::is(Fault::RenameWithoutSync) {
+        return Ok(());
+    }
     let directory = File::open(path).doing("open", path)?;
     directory.sync_all().doing("sync", path)
 }

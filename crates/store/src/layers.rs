@@ -9,6 +9,7 @@
 //! files marks its chain ID as busy, and others wait for that mark.
 
 use crate::error::{Doing, Error, Result};
+use crate::fault::{self, Fault};
 use crate::layout::Layout;
 use crate::staged::StagedLayer;
 use crate::{durable, hash, id, overlay};
@@ -326,6 +327,9 @@ impl Layers {
         // A record here is one whose directory is gone; renaming over a directory that is not empty fails.
         durable::remove_tree_durable(&path)?;
         durable::rename(record, &path)?;
+        if fault::is(Fault::RecordFirst) {
+            durable::sync_file_system(self.0.layout.root())?;
+        }
         let mut state = self.state();
         match state.nodes.get_mut(&chain) {
             // Known all along, its directory lost while we ran: everybody who counts on it is served again.
@@ -393,6 +397,9 @@ impl Layers {
             };
             let Some(info) = info else { break };
             self.stage_name(&info.cache_id);
+            if fault::is(Fault::FilesFirst) {
+                overlay::remove_slowly(&self.0.layout, &info.cache_id)?;
+            }
             let removed = durable::remove_tree_durable(&self.0.layout.layer_record(&chain))
                 .and_then(|_| overlay::remove(&self.0.layout, &info.cache_id));
             self.unstage_name(&info.cache_id);

@@ -4,6 +4,7 @@
 //! that at most two batches are in the page cache: one on its way to the device, one being written.
 
 use crate::error::{Doing, Result};
+use crate::fault::{self, Fault};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -112,7 +113,9 @@ impl Drop for Batches {
 
 fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Vec<OwnedFd>>) -> Result<()> {
     while let Ok(files) = batches.recv() {
-        sys::fs::syncfs(root).doing("sync file system of", shown)?;
+        if !fault::is(Fault::NoDataSync) && !fault::is(Fault::RecordFirst) {
+            sys::fs::syncfs(root).doing("sync file system of", shown)?;
+        }
         for file in files {
             // Advice: where it is not taken, the kernel finds the pages itself, later.
             let _ = sys::fs::drop_cache(&file);
