@@ -19,6 +19,9 @@ mod work;
 use std::process::ExitCode;
 use store::fault::Fault;
 
+/// Bytes of a batch, instead of 4 to 16 MiB.
+const BATCH: u32 = 96 << 10;
+
 type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
@@ -43,11 +46,15 @@ fn main() -> ExitCode {
 }
 
 fn work(root: &str, ledger: &str, log: &str, seed: &str, bytes: &str) -> Result<()> {
+    // Small images are to have many batches, and so checkpoints.
+    store::fault::limit_batches(BATCH);
+    store::fault::boot_as("work");
     let ledger = ledger::Writer::create(ledger.as_ref(), log.as_ref())?;
     work::work(root.as_ref(), ledger, number(seed)?, number(bytes)?)
 }
 
 fn check(root: &str, ledger: &str, position: &str, seed: &str, bytes: &str) -> Result<()> {
+    store::fault::boot_as("check");
     let expected = ledger::Expected::read(ledger.as_ref(), number(position)?)?;
     check::check(root.as_ref(), &expected, number(seed)?, number(bytes)?)
 }

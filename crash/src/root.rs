@@ -64,6 +64,13 @@ pub fn serve(made: &Made) -> Result<Reference> {
     Reference::parse(&double.reference()).map_err(|e| e.to_string())
 }
 
+/// The same, but each answer ends after so many bytes.
+pub fn serve_in_pieces(made: &Made, bytes: usize) -> Result<Reference> {
+    let double = Double::start(made.image.clone(), Fault::CutEvery(bytes));
+    let double = double.map_err(|e| format!("start a registry: {e}"))?;
+    Reference::parse(&double.reference()).map_err(|e| e.to_string())
+}
+
 /// Pulls as the daemon does.
 pub fn pull(engine: &Engine, reference: &Reference) -> Result<()> {
     let request = engine::pull::Request {

@@ -23,17 +23,18 @@ pub fn work(path: &Path, ledger: Writer, seed: u64, bytes: u64) -> Result<()> {
     life.pull(&a, &first)?;
     life.tag(&kept, &id(&first)?)?;
     life.create(&one, &id(&first)?)?;
-    life.pull(&b, &second)?;
+    life.pull_in_pieces(&b, &second)?;
     let committed = life.commit(&one, &id(&first)?)?;
     life.create(&two, &id(&second)?)?;
     life.remove(&b, &second)?;
     life.remove_container(&two)?;
     life.pull(&b, &second)?;
-    life.remove_container(&one)?;
     life.remove_image(&committed)?;
     life.tag(&kept, &id(&second)?)?;
     life.remove(&a, &first)?;
-    life.pull(&a, &first)
+    life.remove_container(&one)?;
+    life.remove(&b, &second)?;
+    life.pull_in_pieces(&a, &first)
 }
 
 fn id(made: &Made) -> Result<ImageId> {
@@ -56,6 +57,32 @@ impl Life<'_> {
         let engine = self.engine;
         let effects = names(reference, made, Some(id(made)?.to_string()))?;
         self.ledger.operation(effects, || root::pull(engine, reference))
+    }
+
+    /// From a registry whose connections break and that is asked once each time.
+    fn pull_in_pieces(&mut self, reference: &Reference, made: &Made) -> Result<()> {
+        let engine = self.engine;
+        let pieces = made
+            .image
+            .layers
+            .iter()
+            .map(|layer| layer.blob.len())
+            .max()
+            .unwrap_or(0)
+            / 3;
+        let broken = root::serve_in_pieces(made, pieces.max(4096))?;
+        let mut effects = names(&broken, made, Some(id(made)?.to_string()))?;
+        effects.extend(names(reference, made, Some(id(made)?.to_string()))?);
+        self.ledger.operation(effects, || {
+            engine.set_registry(registry::Config {
+                max_attempts: 1,
+                ..registry::Config::default()
+            });
+            let whole = (0..30).find(|_| root::pull(engine, &broken).is_ok());
+            engine.set_registry(registry::Config::default());
+            whole.ok_or("a pull in pieces does not end")?;
+            root::pull(engine, reference)
+        })
     }
 
     fn tag(&mut self, name: &Reference, image: &ImageId) -> Result<()> {

@@ -3,7 +3,9 @@
 //! Blobs are fetched by up to [`Limits::downloads`] threads, each at most [`AHEAD`] chunks in front of the unpacking,
 //! which goes layer by layer from the lowest: verified blob → decompress → tar → the layer's own directory. Nothing
 //! compressed is written. A layer is committed when its files are on the disk and both digests were right; the image
-//! after its layers, the tag last. Whatever stops it, at any point, leaves only whole layers behind.
+//! after its layers, the tag last. Whatever stops it, at any point, leaves only whole layers behind, and of the one it
+//! was at what the next pull can go on with: that one asks for the rest of the blob, and the diff ID tells whether all of
+//! it together is the layer.
 
 use crate::cancel::Cancel;
 use crate::error::{Context, Error, Kind, Result};
@@ -19,9 +21,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use store::decompress::Decompressed;
 use store::distribution::Blob;
-use store::{ChainId, DiffId, LayerId};
+use store::{ChainId, DiffId, LayerId, Partial};
 
 /// The largest image config that is read, in bytes.
 const MAX_CONFIG: u64 = 8 << 20;
@@ -217,34 +218,63 @@ fn fetch_layers(
     for job in jobs.iter().skip(engine.config.limits.downloads) {
         progress.status(job.descriptor.digest.short(), "Waiting")?;
     }
+    let chains = chains(diffs);
     // Downloads run ahead of the unpacking in a window of their own; leaving the scope early drops the receivers,
     // which ends their threads at the next chunk, and cancels what they wait for on the network.
-    let mut ahead: BTreeMap<usize, Receiver<Chunk>> = BTreeMap::new();
+    let mut ahead: BTreeMap<usize, Arriving> = BTreeMap::new();
     let mut next = 0;
     let network = repository.cancel_handle();
     let result = (|| {
         for (index, job) in jobs.iter().enumerate() {
             while next < jobs.len() && next < index + engine.config.limits.downloads.max(1) {
-                ahead.insert(next, start_download(repository, &jobs[next])?);
+                let below = (have + next).checked_sub(1).map(|below| &chains[below]);
+                let digest = &jobs[next].descriptor.digest;
+                let partial = engine.store.layers.partial(below, &chains[have + next], digest);
+                ahead.insert(next, start_download(repository, &jobs[next], partial)?);
                 next += 1;
             }
-            let receiver = ahead
+            let arriving = ahead
                 .remove(&index)
                 .ok_or_else(|| Error::internal("a layer's download was not started"))?;
             let diff = &diffs[have + index];
-            let layer = unpack(engine, top.as_ref(), job, receiver, diff);
+            let resumed = arriving.offset > 0;
+            let mut unpacked = unpack(engine, top.as_ref(), job, arriving, diff);
+            if let Err(failure) = &unpacked
+                && resumed
+                && failure.is_about_content
+                && !cancel.is_set()
+            {
+                // What was left of an earlier pull may be what is wrong, and is gone now: once more, all of it.
+                log::warn!("{}: from the beginning again: {}", job.descriptor.digest, failure.error);
+                let digest = &job.descriptor.digest;
+                let partial =
+                    engine
+                        .store
+                        .layers
+                        .partial(top.as_ref().map(LayerId::chain_id), &chains[have + index], digest);
+                unpacked = unpack(
+                    engine,
+                    top.as_ref(),
+                    job,
+                    start_download(repository, job, partial)?,
+                    diff,
+                );
+            }
             if cancel.is_set() {
                 return Err(Error::cancelled());
             }
-            let layer = layer?;
-            engine.store.distribution.add(
-                &DiffId(diff.clone()),
-                Blob {
-                    digest: job.descriptor.digest.clone(),
-                    repository: repository.name().canonical(),
-                    hmac: String::new(),
-                },
-            )?;
+            let layer = unpacked.map_err(|failure| failure.error)?;
+            if !resumed {
+                // Of a blob whose beginning came another time the digest was not seen: nothing is said of it.
+                engine.store.distribution.add(
+                    &DiffId(diff.clone()),
+                    Blob {
+                        digest: job.descriptor.digest.clone(),
+                        repository: repository.name().canonical(),
+                        hmac: String::new(),
+                    },
+                )?;
+            }
             progress.status(job.descriptor.digest.short(), "Pull complete")?;
             top = Some(layer);
         }
@@ -264,14 +294,31 @@ enum Chunk {
     Failed(BlobError),
 }
 
-fn start_download(repository: &Repository, job: &Job<'_>) -> Result<Receiver<Chunk>> {
+/// The chain IDs of all layers, base first.
+fn chains(diffs: &[Digest]) -> Vec<ChainId> {
+    let mut chains: Vec<ChainId> = Vec::new();
+    for diff in diffs {
+        chains.push(ChainId::of(chains.last(), &DiffId(diff.clone())));
+    }
+    chains
+}
+
+/// A download on its way, and what was there of the layer before.
+struct Arriving {
+    chunks: Receiver<Chunk>,
+    offset: u64,
+    partial: Option<Partial>,
+}
+
+fn start_download(repository: &Repository, job: &Job<'_>, partial: Option<Partial>) -> Result<Arriving> {
+    let offset = partial.as_ref().map_or(0, Partial::offset);
     let (send, receive) = sync_channel(AHEAD);
     let (repository, descriptor, meter) = (repository.clone(), job.descriptor.clone(), job.meter.clone());
     std::thread::Builder::new()
         .name("download".into())
         .stack_size(512 << 10)
         .spawn(move || {
-            let end = match repository.blob(&descriptor) {
+            let end = match repository.blob_from(&descriptor, offset) {
                 Ok(reader) => download(reader, &meter, &send),
                 Err(e) => Chunk::Failed(e),
             };
@@ -279,7 +326,11 @@ fn start_download(repository: &Repository, job: &Job<'_>) -> Result<Receiver<Chu
             let _ = send.send(end);
         })
         .context("start a thread for a download")?;
-    Ok(receive)
+    Ok(Arriving {
+        chunks: receive,
+        offset,
+        partial,
+    })
 }
 
 fn download(mut reader: BlobReader, meter: &Meter, send: &SyncSender<Chunk>) -> Chunk {
@@ -339,39 +390,46 @@ impl Read for Chunks {
     }
 }
 
+/// Why a layer did not come to be.
+struct Failure {
+    error: Error,
+    /// Not the network's fault, and not the disk's: another copy may be better.
+    is_about_content: bool,
+}
+
 fn unpack(
     engine: &Engine,
     parent: Option<&LayerId>,
     job: &Job<'_>,
-    receive: Receiver<Chunk>,
+    arriving: Arriving,
     diff: &Digest,
-) -> Result<LayerId> {
-    let staged = engine.store.layers.stage(parent.map(LayerId::chain_id))?;
-    let chunks = Chunks {
-        receive,
-        chunk: Box::default(),
-        at: 0,
-        done: false,
+) -> Result<LayerId, Failure> {
+    let about = |e: store::Error| Failure {
+        is_about_content: matches!(&e, store::Error::Invalid(_)) || e.is_damage(),
+        error: Error::from(e.within(format!("layer {}", job.descriptor.digest.short()))),
     };
+    let below = parent.map(LayerId::chain_id);
+    let staged = engine.store.layers.stage_pull(below, arriving.partial);
     let mut failure = None;
     let watched = Watched {
-        inner: chunks,
+        inner: Chunks {
+            receive: arriving.chunks,
+            chunk: Box::default(),
+            at: 0,
+            done: false,
+        },
         failure: &mut failure,
     };
-    let about = |e: store::Error| Error::from(e.within(format!("layer {}", job.descriptor.digest.short())));
-    let unpacked = (|| {
-        let mut stream = Decompressed::open(watched)?;
-        let unpacked = staged.unpack(&mut stream)?;
-        // What follows the archive is part of the blob and of its digest.
-        stream
-            .drain()
-            .map_err(|e| store::Error::Invalid(format!("read the rest of the blob: {e}")))?;
-        Ok(unpacked)
-    })();
+    let unpacked = staged.and_then(|staged| staged.unpack_blob(watched));
     let unpacked = match (unpacked, failure) {
         (Ok(unpacked), None) => unpacked,
         // The network's word explains more than what became of it further up.
-        (_, Some(e)) => return Err(blob_text(&e)),
+        (_, Some(e)) => {
+            return Err(Failure {
+                error: blob_text(&e),
+                is_about_content: e.is_about_content,
+            });
+        }
         (Err(e), None) => return Err(about(e)),
     };
     job.meter.extracting();
@@ -387,21 +445,34 @@ struct Watched<'a> {
 struct BlobFailure {
     text: String,
     kind: Kind,
+    is_about_content: bool,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(out).inspect_err(|e| {
-            *self.failure = Some(match BlobError::of(e) {
-                Some(blob) => BlobFailure {
-                    text: blob.to_string(),
-                    kind: blob_kind(blob),
-                },
-                None => BlobFailure {
-                    text: e.to_string(),
-                    kind: Kind::Internal,
-                },
-            });
+        let error = match self.inner.read(out) {
+            Ok(n) => return Ok(n),
+            Err(error) => error,
+        };
+        let failure = match BlobError::of(&error) {
+            Some(blob) => BlobFailure {
+                text: blob.to_string(),
+                kind: blob_kind(blob),
+                is_about_content: matches!(blob, BlobError::DigestMismatch { .. } | BlobError::SizeMismatch { .. }),
+            },
+            None => BlobFailure {
+                text: error.to_string(),
+                kind: Kind::Internal,
+                is_about_content: false,
+            },
+        };
+        let damaged = failure.is_about_content;
+        *self.failure = Some(failure);
+        // To the store an interruption is what can be gone on after, and this is not.
+        Err(if damaged {
+            io::ErrorKind::InvalidData.into()
+        } else {
+            error
         })
     }
 }

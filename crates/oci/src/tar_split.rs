@@ -88,6 +88,23 @@ impl<W: Write> Splitter<W> {
         self.end_line()
     }
 
+    /// Ends the line being gathered, so that another writer can go on after it; returns the number of lines so far.
+    pub fn mark(&mut self) -> io::Result<u64> {
+        self.flush_segment()?;
+        Ok(self.position)
+    }
+
+    /// Goes on after that many lines, forgetting what is pending: it is in them.
+    pub fn restart(&mut self, lines: u64) {
+        self.pending.clear();
+        self.position = lines;
+    }
+
+    /// Where lines are written to.
+    pub fn out_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Writes what is pending and gives back the stream.
     pub fn finish(mut self) -> io::Result<W> {
         self.flush_segment()?;

@@ -37,6 +37,20 @@ pub fn write_cache(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     written
 }
 
+/// Overwrites a file where it lies, neither synced nor renamed: for a record of which another copy stands beside it,
+/// and whose reader tells a damaged one.
+pub fn overwrite(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    let mut file = file.doing("open", path)?;
+    file.write_all(bytes).doing("write", path)?;
+    file.set_len(bytes.len() as u64).doing("write", path)
+}
+
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     parent(path).join(format!("{TMP}{name}{}", crate::id::temporary()))

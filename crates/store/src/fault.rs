@@ -25,9 +25,30 @@ pub(crate) const fn is(_: Fault) -> bool {
 #[cfg(feature = "known-bad")]
 mod chosen {
     use super::Fault;
-    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
     static CHOSEN: AtomicU8 = AtomicU8::new(0);
+    static BATCH: AtomicU32 = AtomicU32::new(0);
+    static BOOT: OnceLock<String> = OnceLock::new();
+
+    /// Makes batches so small, in bytes, that small images have many.
+    pub fn limit_batches(bytes: u32) {
+        BATCH.store(bytes, Relaxed);
+    }
+
+    pub(crate) fn batch_limit() -> Option<u64> {
+        Some(BATCH.load(Relaxed)).filter(|&bytes| bytes > 0).map(u64::from)
+    }
+
+    /// Gives this process a boot of its own: a replayed crash is not survived by the page cache.
+    pub fn boot_as(id: &str) {
+        let _ = BOOT.set(id.to_owned());
+    }
+
+    pub(crate) fn boot() -> Option<String> {
+        BOOT.get().cloned()
+    }
 
     /// Chooses what this process does wrong from now on.
     pub fn choose(fault: Option<Fault>) {
@@ -40,6 +61,6 @@ mod chosen {
 }
 
 #[cfg(feature = "known-bad")]
-pub use chosen::choose;
+pub(crate) use chosen::{batch_limit, boot, is};
 #[cfg(feature = "known-bad")]
-pub(crate) use chosen::is;
+pub use chosen::{boot_as, choose, limit_batches};

@@ -11,6 +11,7 @@
 use crate::error::{Doing, Error, Result};
 use crate::fault::{self, Fault};
 use crate::layout::Layout;
+use crate::partial::Partial;
 use crate::staged::StagedLayer;
 use crate::{durable, hash, id, overlay};
 use oci::digest::Digest;
@@ -288,7 +289,15 @@ impl Layers {
         let parent = parent
             .map(|chain| self.get(chain).ok_or_else(|| missing(chain)))
             .transpose()?;
-        StagedLayer::create(self, parent)
+        StagedLayer::create(self, parent, None)
+    }
+
+    /// The same for a layer that is pulled: what an earlier pull left is gone on with.
+    pub fn stage_pull(&self, parent: Option<&ChainId>, partial: Option<Partial>) -> Result<StagedLayer> {
+        let parent = parent
+            .map(|chain| self.get(chain).ok_or_else(|| missing(chain)))
+            .transpose()?;
+        StagedLayer::create(self, parent, partial)
     }
 
     /// Says that a record could not be read, so that no directory may be called an orphan.
@@ -298,6 +307,11 @@ impl Layers {
 
     pub(crate) fn stage_name(&self, name: &str) {
         self.state().staged.insert(name.to_owned());
+    }
+
+    /// Stages a name, if nobody has.
+    pub(crate) fn claim_name(&self, name: &str) -> bool {
+        self.state().staged.insert(name.to_owned())
     }
 
     pub(crate) fn unstage_name(&self, name: &str) {

@@ -89,6 +89,11 @@ impl Layout {
         self.image().join("layerdb/tmp")
     }
 
+    /// Ours: checkpoints of pulls, a directory for each layer on its way. Docker does not look here.
+    pub fn pulls(&self) -> PathBuf {
+        self.root.join("balena-pulls")
+    }
+
     pub fn mounts(&self) -> PathBuf {
         self.image().join("layerdb/mounts")
     }

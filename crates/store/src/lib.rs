@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod changes;
+mod checkpoint;
 pub mod containers;
 pub mod copy;
 pub mod decompress;
@@ -21,6 +22,7 @@ mod layout;
 mod lock;
 pub mod mount_points;
 mod overlay;
+mod partial;
 mod rebuild;
 pub mod restart;
 pub mod rw;
@@ -40,6 +42,7 @@ pub use error::{Error, Result};
 pub use images::{ImageId, Images};
 pub use layers::{ChainId, DiffId, LayerId, LayerInfo, Layers};
 pub use layout::Layout;
+pub use partial::Partial;
 pub use rw::{RwLayer, RwLayers};
 pub use staged::{StagedLayer, UnpackedLayer};
 pub use sweep::Swept;

@@ -172,8 +172,36 @@ impl<R: Read> Restartable<R> {
         self.output += written as u64;
     }
 
+    fn is_due(&self, output: u64) -> bool {
+        #[cfg(feature = "known-bad")]
+        if let Some(batch) = crate::fault::batch_limit() {
+            return output >= self.noted + batch / 4;
+        }
+        output >= self.noted + SPACING
+    }
+
+    /// Notes the end of a deflate block, `bits` before the end of the input used.
+    fn note_block(&mut self, bits: u8) {
+        let (State::Gzip(inflate) | State::Rest(inflate)) = &self.state else {
+            return;
+        };
+        if !self.is_due(self.output) {
+            return;
+        }
+        let unused = bits / 8;
+        self.note(Point {
+            compression: Compression::Gzip,
+            input: self.input - u64::from(unused),
+            output: self.output,
+            bits: bits % 8,
+            byte: self.last[8 - usize::from(unused)],
+            window: inflate.window(),
+            inside: true,
+        });
+    }
+
     fn note(&mut self, point: Point) {
-        if point.output >= self.noted + SPACING {
+        if self.is_due(point.output) {
             self.noted = point.output;
             self.points.add(point);
         }
@@ -219,24 +247,9 @@ impl<R: Read> Read for Restartable<R> {
                     if ended && step.written == 0 && step.stop != Stop::End {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
-                    let between = match step.stop {
-                        Stop::Between(bits) if self.output + step.written as u64 >= self.noted + SPACING => {
-                            Some((bits, inflate.window()))
-                        }
-                        _ => None,
-                    };
                     self.used(step.read, step.written);
-                    if let Some((bits, window)) = between {
-                        let unused = bits / 8;
-                        self.note(Point {
-                            compression: Compression::Gzip,
-                            input: self.input - u64::from(unused),
-                            output: self.output,
-                            bits: bits % 8,
-                            byte: self.last[8 - usize::from(unused)],
-                            window,
-                            inside: true,
-                        });
+                    if let Stop::Between(bits) = step.stop {
+                        self.note_block(bits);
                     }
                     if step.stop == Stop::End {
                         self.state = match self.state {

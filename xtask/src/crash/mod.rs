@@ -128,6 +128,8 @@ impl Run {
 struct Tally {
     points: usize,
     failures: usize,
+    /// Points after which a pull went on with what was there.
+    resumed: usize,
     /// Per fault: points, and how many were caught.
     caught: BTreeMap<&'static str, (usize, usize)>,
     errors: Vec<String>,
@@ -197,6 +199,7 @@ fn report(tally: &Tally, began: Instant) -> Result<()> {
     for (fault, (points, caught)) in &tally.caught {
         println!("known bad: {fault}: caught at {caught} of {points} points");
     }
+    println!("a pull was gone on with after {} points", tally.resumed);
     println!("{} seconds", began.elapsed().as_secs());
     println!("crash: {} points, {} failures", tally.points, tally.failures);
     let missed: Vec<_> = KNOWN_BAD
@@ -267,7 +270,7 @@ fn is_caught(tally: &Mutex<Tally>, fault: &str) -> bool {
 }
 
 /// Mounts what the crash left and has the driver look at it; an error is what it found.
-fn judge(plan: &Plan, run: &Run, driver: &Path, directory: &Path, position: u64) -> Result<Result<()>> {
+fn judge(plan: &Plan, run: &Run, driver: &Path, directory: &Path, position: u64) -> Result<Result<bool>> {
     let at = directory.join("mounted");
     let mounted = match run.file_system.mount(&directory.join("image"), &at) {
         Ok(mounted) => mounted,
@@ -281,8 +284,9 @@ fn judge(plan: &Plan, run: &Run, driver: &Path, directory: &Path, position: u64)
         .output()
         .map_err(|e| format!("{}: {e}", driver.display()))?;
     mounted.unmount()?;
+    let resumed = output.stdout.starts_with(b"resumes");
     Ok(match output.status.success() {
-        true => Ok(()),
+        true => Ok(resumed),
         false => Err([output.stdout, output.stderr]
             .map(|said| String::from_utf8_lossy(&said).trim().to_owned())
             .join(" ")),
@@ -293,7 +297,7 @@ fn record(
     plan: &Plan,
     run: &Run,
     point: Point,
-    verdict: Result<()>,
+    verdict: Result<bool>,
     image: &Path,
     tally: &Mutex<Tally>,
     again: impl FnOnce() -> Result<()>,
@@ -306,7 +310,13 @@ fn record(
         return Ok(());
     }
     tally.points += 1;
-    let Err(sentence) = verdict else { return Ok(()) };
+    let sentence = match verdict {
+        Ok(resumed) => {
+            tally.resumed += usize::from(resumed);
+            return Ok(());
+        }
+        Err(sentence) => sentence,
+    };
     tally.failures += 1;
     println!("{}: {point:?}: {sentence}", run.name());
     if let Some(keep) = &plan.keep {
