@@ -2,14 +2,17 @@
 //! its next pull can go on with.
 
 use crate::checkpoint::{Checkpoint, Identity, Keeper};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::layers::{self, DiffId, LayerId, LayerInfo, Layers};
 use crate::partial::{self, Partial};
 use crate::restart::Restartable;
 use crate::unpack::{self, Outcome, Target};
 use crate::{durable, id, overlay};
+use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
+
+const TAR_SPLIT: &str = "tar-split.json.gz";
 
 /// A directory in its final place that nobody refers to.
 #[derive(Debug)]
@@ -48,11 +51,23 @@ impl StagedLayer {
             keep: false,
         };
         if resumed {
+            staged.clear_record()?;
             return Ok(staged);
         }
         overlay::create(layout, &staged.cache_id, staged.parent_cache_id()?.as_deref())?;
         durable::mkdir(&staged.record, 0o700)?;
         Ok(staged)
+    }
+
+    /// Removes what a run that was cut at its very end had written of the record: it is written again.
+    fn clear_record(&self) -> Result<()> {
+        for entry in fs::read_dir(&self.record).doing("list", &self.record)? {
+            let entry = entry.doing("list", &self.record)?;
+            if entry.file_name() != TAR_SPLIT {
+                fs::remove_file(entry.path()).doing("remove", entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn parent_cache_id(&self) -> Result<Option<String>> {
@@ -128,7 +143,7 @@ impl StagedLayer {
     fn run(&self, tar: impl Read, from: Option<&Checkpoint>, keeper: Option<Keeper>) -> Result<Outcome> {
         let target = Target {
             diff: &self.layers.layout().overlay_layer(&self.cache_id).join("diff"),
-            tar_split: &self.record.join("tar-split.json.gz"),
+            tar_split: &self.record.join(TAR_SPLIT),
             from: from.map(|checkpoint| &checkpoint.place),
             keeper,
         };
@@ -177,7 +192,7 @@ impl Drop for StagedLayer {
             if let Err(error) = overlay::remove(layout, &self.cache_id) {
                 log::warn!("left to the sweep: {error}");
             }
-            let _ = std::fs::remove_dir_all(&self.record);
+            let _ = fs::remove_dir_all(&self.record);
         }
         self.layers.unstage_name(&self.cache_id);
         self.layers.unstage_name(&self.record_name());

@@ -248,6 +248,27 @@ fn what_is_damaged_is_not_gone_on_with() {
     nothing_left(&root);
 }
 
+/// Found by the crash campaign: power failed between the record's files and the rename that makes them count.
+#[test]
+fn cut_between_the_record_and_its_rename() {
+    if !root() {
+        return;
+    }
+    let tar = tar();
+    let (blob, diff) = (gzip(&tar), DiffId(store::hash::sha256(&tar)));
+    let read = Rc::new(Cell::new(0));
+    let root = Root::new();
+    attempt(&root, &blob, &diff, blob.len() / 2, &read).unwrap_err();
+    let tmp = root.path().join("image/overlay2/layerdb/tmp");
+    let record = tmp.join(names(&tmp).pop().unwrap());
+    for name in ["cache-id", "diff", "size"] {
+        std::fs::write(record.join(name), "of the run before").unwrap();
+    }
+    let layer = attempt(&root, &blob, &diff, usize::MAX, &read).unwrap();
+    assert_eq!(rebuilt(&root, &layer), diff.0);
+    assert!(root.reopen().store.layers.exists(&ChainId::of(None, &diff)));
+}
+
 #[test]
 fn the_sweep_keeps_few_and_fresh_ones() {
     if !root() {
