@@ -25,6 +25,7 @@ pub fn open(root: &Path) -> Result<Arc<Engine>> {
         limits: Limits {
             downloads: 3,
             uploads: 5,
+            download_rate: 0,
         },
         runtimes: BTreeMap::new(),
         default_runtime: String::new(),

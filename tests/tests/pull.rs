@@ -415,6 +415,18 @@ fn a_full_device_is_an_error_and_leaves_nothing() {
         let reference = g.registry.push("big", "1", &image).unwrap();
         let ran = docker.run(&["pull", &reference]);
         assert_eq!(ran.code, 1, "{}", ran.out);
+        // Known before anything is written: what is downloaded is larger than what is free.
+        assert!(
+            ran.err.contains("no space left on device: the image needs"),
+            "{}",
+            ran.err
+        );
+        assert_eq!(stored(&daemon), before);
+        // Not known before: what it is unpacked to is.
+        let zeros = Layer::gzip(&Tar::default().file("zeros", 0o644, &vec![0; 40_000_000]).bytes());
+        let double = Double::start(Image::new(vec![zeros], json!({})), Fault::None).unwrap();
+        let ran = docker.run(&["pull", &double.reference()]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
         assert!(ran.err.contains("no space left on device"), "{}", ran.err);
         assert!(
             within(Duration::from_secs(10), || stored(&daemon) == before),

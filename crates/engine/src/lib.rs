@@ -24,6 +24,7 @@ pub mod logs;
 mod mounts;
 mod names;
 pub mod net;
+mod pace;
 mod parts;
 mod prepare;
 pub mod progress;

@@ -4,6 +4,7 @@ use crate::container::Record;
 use crate::error::{Context, Error, Kind, Result};
 use crate::events::Events;
 use crate::exec::Execs;
+use crate::pace::Pace;
 use crate::table::{Container, Table};
 use crate::watch::Watch;
 use api::host_config::Ulimit;
@@ -54,6 +55,8 @@ pub struct Config {
 pub struct Limits {
     pub downloads: usize,
     pub uploads: usize,
+    /// Bytes a second that all pulls together may take from the network; 0 for as many as come.
+    pub download_rate: u64,
 }
 
 /// An OCI runtime that containers may ask for by name.
@@ -72,6 +75,7 @@ pub struct Engine {
     pub containers: Table,
     pub execs: Execs,
     pub(crate) watch: Watch,
+    pub(crate) pace: Pace,
     registry: RwLock<Registry>,
     /// The daemon is going down: nothing is restarted any more.
     pub(crate) closing: Mutex<bool>,
@@ -89,6 +93,7 @@ impl Engine {
             containers: Table::default(),
             execs: Execs::default(),
             watch: Watch::start().context("start watching containers")?,
+            pace: Pace::new(config.limits.download_rate),
             registry: RwLock::new(Registry::new(registry)),
             closing: Mutex::new(false),
             config,

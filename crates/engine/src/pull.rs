@@ -9,6 +9,7 @@
 
 use crate::cancel::Cancel;
 use crate::error::{Context, Error, Kind, Result};
+use crate::pace::Pace;
 use crate::progress::{Meter, Progress};
 use crate::{Engine, image};
 use oci::config::ImageConfig;
@@ -40,6 +41,8 @@ pub struct Request<'a> {
 
 /// Pulls one tag or digest; reports as Docker does. Returns the image's ID.
 pub fn pull(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<Digest> {
+    // Advice, for the application's sake: not every scheduler takes it.
+    let _ = sys::process::lower_io_priority();
     let reference = request.reference;
     let opened = engine.registry().repository(reference, request.auth);
     let repository = opened.map_err(|e| registry_error(e, reference))?;
@@ -204,6 +207,9 @@ fn fetch_layers(
         .iter()
         .map(|d| d.size)
         .fold(0, u64::saturating_add);
+    let chains = chains(diffs);
+    let new = manifest.layers.iter().zip(&chains).skip(have);
+    enough_space(engine, new.filter(|(_, chain)| !engine.store.layers.is_begun(chain)))?;
     let sum = progress.total(total);
     let jobs: Vec<Job<'_>> = manifest.layers[have..]
         .iter()
@@ -218,7 +224,6 @@ fn fetch_layers(
     for job in jobs.iter().skip(engine.config.limits.downloads) {
         progress.status(job.descriptor.digest.short(), "Waiting")?;
     }
-    let chains = chains(diffs);
     // Downloads run ahead of the unpacking in a window of their own; leaving the scope early drops the receivers,
     // which ends their threads at the next chunk, and cancels what they wait for on the network.
     let mut ahead: BTreeMap<usize, Arriving> = BTreeMap::new();
@@ -230,7 +235,7 @@ fn fetch_layers(
                 let below = (have + next).checked_sub(1).map(|below| &chains[below]);
                 let digest = &jobs[next].descriptor.digest;
                 let partial = engine.store.layers.partial(below, &chains[have + next], digest);
-                ahead.insert(next, start_download(repository, &jobs[next], partial)?);
+                ahead.insert(next, start_download(engine, repository, &jobs[next], partial)?);
                 next += 1;
             }
             let arriving = ahead
@@ -256,7 +261,7 @@ fn fetch_layers(
                     engine,
                     top.as_ref(),
                     job,
-                    start_download(repository, job, partial)?,
+                    start_download(engine, repository, job, partial)?,
                     diff,
                 );
             }
@@ -294,6 +299,27 @@ enum Chunk {
     Failed(BlobError),
 }
 
+/// Refuses a pull that cannot fit before it writes anything. Certain is only a part of what it will need: a compressed
+/// layer has nearly as many bytes unpacked at least, a plain one may be half headers.
+fn enough_space<'a>(engine: &Engine, layers: impl Iterator<Item = (&'a Descriptor, &'a ChainId)>) -> Result<()> {
+    let least = |layer: &Descriptor| match layer.media_type.ends_with("tar") {
+        true => layer.size / 2,
+        false => layer.size / 10 * 9,
+    };
+    let human = |bytes: u64| api::progress::human(i64::try_from(bytes).unwrap_or(i64::MAX));
+    let needed = layers.map(|(layer, _)| least(layer)).fold(0, u64::saturating_add);
+    let free = engine.store.free_space()?;
+    if needed <= free {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "no space left on device: the image needs {} at least, {} of {} are free",
+        human(needed),
+        human(free),
+        engine.config.data_root.display()
+    )))
+}
+
 /// The chain IDs of all layers, base first.
 fn chains(diffs: &[Digest]) -> Vec<ChainId> {
     let mut chains: Vec<ChainId> = Vec::new();
@@ -310,7 +336,13 @@ struct Arriving {
     partial: Option<Partial>,
 }
 
-fn start_download(repository: &Repository, job: &Job<'_>, partial: Option<Partial>) -> Result<Arriving> {
+fn start_download(
+    engine: &Engine,
+    repository: &Repository,
+    job: &Job<'_>,
+    partial: Option<Partial>,
+) -> Result<Arriving> {
+    let pace = engine.pace.clone();
     let offset = partial.as_ref().map_or(0, Partial::offset);
     let (send, receive) = sync_channel(AHEAD);
     let (repository, descriptor, meter) = (repository.clone(), job.descriptor.clone(), job.meter.clone());
@@ -319,7 +351,7 @@ fn start_download(repository: &Repository, job: &Job<'_>, partial: Option<Partia
         .stack_size(512 << 10)
         .spawn(move || {
             let end = match repository.blob_from(&descriptor, offset) {
-                Ok(reader) => download(reader, &meter, &send),
+                Ok(reader) => download(reader, &pace, &meter, &send),
                 Err(e) => Chunk::Failed(e),
             };
             // A receiver that is gone has failed already, and says why.
@@ -333,7 +365,8 @@ fn start_download(repository: &Repository, job: &Job<'_>, partial: Option<Partia
     })
 }
 
-fn download(mut reader: BlobReader, meter: &Meter, send: &SyncSender<Chunk>) -> Chunk {
+fn download(mut reader: BlobReader, pace: &Pace, meter: &Meter, send: &SyncSender<Chunk>) -> Chunk {
+    let cancel = reader.cancel_handle();
     let mut noticed = meter.clone_for_retry();
     reader.on_retry(move |retry| noticed(retry.wait));
     loop {
@@ -351,7 +384,13 @@ fn download(mut reader: BlobReader, meter: &Meter, send: &SyncSender<Chunk>) -> 
                     meter.downloaded();
                     return Chunk::Done;
                 }
-                Ok(n) => filled += n,
+                Ok(n) => {
+                    filled += n;
+                    let wait = pace.take(n);
+                    if !wait.is_zero() && !cancel.sleep(wait) {
+                        return Chunk::Failed(BlobError::Cancelled);
+                    }
+                }
                 Err(e) => return Chunk::Failed(e),
             }
             meter.advance(reader.offset());

@@ -159,6 +159,68 @@ pub enum AssembleError {
     Write(#[source] io::Error),
 }
 
+/// What a line of tar-split stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes of the archive.
+    Raw(Vec<u8>),
+    /// The content of an entry, which lies elsewhere; nothing if `size` is 0. `crc` is big-endian, as it is written.
+    File { name: Vec<u8>, size: u64, crc: Vec<u8> },
+}
+
+/// Reads tar-split line by line. Memory: one line.
+pub struct Lines<R> {
+    lines: R,
+    text: Vec<u8>,
+    number: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub fn new(lines: R) -> Lines<R> {
+        Lines {
+            lines,
+            text: Vec::new(),
+            number: 0,
+        }
+    }
+
+    /// The next line, or nothing behind the last.
+    pub fn next_piece(&mut self) -> Result<Option<Piece>, AssembleError> {
+        self.text.clear();
+        let line = self.number;
+        let read = (&mut self.lines).take(LINE_LIMIT).read_until(b'\n', &mut self.text);
+        read.map_err(|source| AssembleError::Read { line, source })?;
+        if self.text.is_empty() {
+            return Ok(None);
+        }
+        let wrong = |why: String| AssembleError::Format { line, why };
+        if self.text.len() as u64 == LINE_LIMIT {
+            return Err(wrong("line too long".into()));
+        }
+        let parsed: Line<'_> = serde_json::from_slice(&self.text).map_err(|error| wrong(error.to_string()))?;
+        let payload = base64::decode(parsed.payload.as_deref().unwrap_or(""))
+            .ok_or_else(|| wrong("payload is not base64".into()))?;
+        self.number += 1;
+        match parsed.kind {
+            RAW => Ok(Some(Piece::Raw(payload))),
+            FILE => {
+                let raw = base64::decode(&parsed.name_raw).ok_or_else(|| wrong("name is not base64".into()))?;
+                let name = if raw.is_empty() {
+                    parsed.name.as_bytes().to_vec()
+                } else {
+                    raw
+                };
+                Ok(Some(Piece::File {
+                    name,
+                    size: parsed.size,
+                    crc: payload,
+                }))
+            }
+            other => Err(wrong(format!("type {other} is unknown"))),
+        }
+    }
+}
+
 /// Rebuilds an archive from its tar-split and its files' contents.
 ///
 /// `open` gets each name as it is in the archive. Every file's size and CRC are checked as it is written, so a changed
@@ -168,53 +230,39 @@ pub fn assemble<F: Read>(
     mut open: impl FnMut(&[u8]) -> io::Result<F>,
     out: &mut dyn Write,
 ) -> Result<(), AssembleError> {
-    let (mut text, mut number) = (Vec::new(), 0u64);
+    let mut lines = Lines::new(lines);
     let mut buffer = vec![0u8; 64 * 1024];
-    loop {
-        text.clear();
-        let read = lines.take(LINE_LIMIT).read_until(b'\n', &mut text);
-        read.map_err(|source| AssembleError::Read { line: number, source })?;
-        if text.is_empty() {
-            return Ok(());
-        }
-        let wrong = |why: String| AssembleError::Format { line: number, why };
-        if text.len() as u64 == LINE_LIMIT {
-            return Err(wrong("line too long".into()));
-        }
-        let line: Line<'_> = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-        let payload = base64::decode(line.payload.as_deref().unwrap_or(""))
-            .ok_or_else(|| wrong("payload is not base64".into()))?;
-        match line.kind {
-            RAW => out.write_all(&payload).map_err(AssembleError::Write)?,
-            FILE if line.size == 0 => {}
-            FILE => {
-                let raw = base64::decode(&line.name_raw).ok_or_else(|| wrong("name is not base64".into()))?;
-                let name = if raw.is_empty() { line.name.as_bytes() } else { &raw };
-                let shown = || String::from_utf8_lossy(name).into_owned();
-                let failed = |source| AssembleError::File { name: shown(), source };
-                let mut file = open(name).map_err(failed)?;
-                let (mut left, mut crc) = (line.size, Crc64::default());
-                while left > 0 {
-                    let room = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-                    match file.read(&mut buffer[..room]) {
-                        Ok(0) => return Err(AssembleError::Checksum { name: shown() }),
-                        Ok(n) => {
-                            crc.update(&buffer[..n]);
-                            out.write_all(&buffer[..n]).map_err(AssembleError::Write)?;
-                            left -= n as u64;
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        Err(error) => return Err(failed(error)),
-                    }
-                }
-                if payload != crc.value().to_be_bytes() {
-                    return Err(AssembleError::Checksum { name: shown() });
-                }
+    while let Some(piece) = lines.next_piece()? {
+        let (name, size, wanted) = match piece {
+            Piece::Raw(bytes) => {
+                out.write_all(&bytes).map_err(AssembleError::Write)?;
+                continue;
             }
-            other => return Err(wrong(format!("type {other} is unknown"))),
+            Piece::File { size: 0, .. } => continue,
+            Piece::File { name, size, crc } => (name, size, crc),
+        };
+        let shown = || String::from_utf8_lossy(&name).into_owned();
+        let failed = |source| AssembleError::File { name: shown(), source };
+        let mut file = open(&name).map_err(failed)?;
+        let (mut left, mut crc) = (size, Crc64::default());
+        while left > 0 {
+            let room = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            match file.read(&mut buffer[..room]) {
+                Ok(0) => return Err(AssembleError::Checksum { name: shown() }),
+                Ok(n) => {
+                    crc.update(&buffer[..n]);
+                    out.write_all(&buffer[..n]).map_err(AssembleError::Write)?;
+                    left -= n as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
         }
-        number += 1;
+        if wanted != crc.value().to_be_bytes() {
+            return Err(AssembleError::Checksum { name: shown() });
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

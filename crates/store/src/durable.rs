@@ -94,6 +94,13 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Lets two directories, both durable themselves, change places, and makes that so.
+pub fn exchange(one: &Path, other: &Path) -> Result<()> {
+    sys::fs::rename_exchange(one, other).doing(&format!("exchange {} and", one.display()), other)?;
+    sync_directory(parent(other))?;
+    sync_directory(parent(one))
+}
+
 /// Removes a file so that it stays away; says false if it was not there.
 pub fn remove_durable(path: &Path) -> Result<bool> {
     match fs::remove_file(path) {

@@ -94,6 +94,11 @@ impl Layout {
         self.root.join("balena-pulls")
     }
 
+    /// Ours: an empty file for each layer that was found damaged.
+    pub fn damaged(&self) -> PathBuf {
+        self.root.join("balena-damaged")
+    }
+
     pub fn mounts(&self) -> PathBuf {
         self.image().join("layerdb/mounts")
     }

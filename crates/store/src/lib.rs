@@ -31,6 +31,7 @@ mod sweep;
 pub mod tags;
 pub mod tree_tar;
 pub mod unpack;
+pub mod verify;
 pub mod volumes;
 mod walk;
 
@@ -47,6 +48,7 @@ pub use rw::{RwLayer, RwLayers};
 pub use staged::{StagedLayer, UnpackedLayer};
 pub use sweep::Swept;
 pub use tags::Tags;
+pub use verify::Verified;
 pub use volumes::{Volume, Volumes};
 
 use std::collections::BTreeMap;
@@ -93,6 +95,12 @@ impl Store {
     /// The data root.
     pub fn root(&self) -> &Path {
         self.layout.root()
+    }
+
+    /// Bytes free for us on the data root's file system.
+    pub fn free_space(&self) -> Result<u64> {
+        let space = sys::fs::space(self.layout.root());
+        error::Doing::doing(space, "ask for the free space of", self.layout.root()).map(|(_, free)| free)
     }
 
     /// Removes what no record refers to. May run at any time, on any thread; meant for the start, in the background.

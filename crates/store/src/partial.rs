@@ -50,6 +50,11 @@ impl Drop for Partial {
 }
 
 impl Layers {
+    /// Says if there may be a part of a layer here already.
+    pub fn is_begun(&self, chain: &ChainId) -> bool {
+        self.layout().pulls().join(chain.digest().hex()).exists()
+    }
+
     /// Takes up a layer to be pulled from a blob; nothing if another pull is at it. `parent` is the layer below it.
     pub fn partial(&self, parent: Option<&ChainId>, chain: &ChainId, blob: &Digest) -> Option<Partial> {
         let name = chain.digest().hex();

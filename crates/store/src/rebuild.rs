@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use sys::resolve::{self, Scope};
 
 /// A file of a layer whose pages are let go of when it has been read.
-struct Passing(File);
+pub(crate) struct Passing(File);
 
 impl Read for Passing {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -31,7 +31,7 @@ impl Drop for Passing {
 }
 
 /// Opens a file of a layer by its name in the layer's tar.
-fn open(root: BorrowedFd<'_>, name: &[u8]) -> io::Result<Passing> {
+pub(crate) fn open(root: BorrowedFd<'_>, name: &[u8]) -> io::Result<Passing> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let name = Path::new(OsStr::from_bytes(name));
     resolve::open(root, name, Scope::InRoot, flags, Mode::empty()).map(|fd| Passing(File::from(fd)))

@@ -230,6 +230,31 @@ impl UnpackedLayer {
         Ok(layer)
     }
 
+    /// Puts it in the place of the same layer, which was found damaged, in one step: the directories of their files
+    /// change places, so that everything that refers to the layer refers to the good one. What has the layer mounted
+    /// keeps the old files until it is mounted anew.
+    pub fn replace(self, damaged: &LayerId) -> Result<()> {
+        let layers = &self.staged.layers;
+        let chain = damaged.chain_id();
+        let old = layers.info(chain).ok_or_else(|| layers::missing(chain))?;
+        if self.outcome.diff_id != old.diff_id {
+            return Err(Error::Invalid(format!(
+                "replace layer {}: its diff ID is {}, that of the new one {}",
+                chain.digest(),
+                old.diff_id.0,
+                self.outcome.diff_id.0
+            )));
+        }
+        let layout = layers.layout();
+        let there = layout.overlay_layer(&old.cache_id).join("diff");
+        let split = layout.layer_record(chain).join(TAR_SPLIT);
+        // Both tar-splits tell the same of the same tar, so either goes with either directory.
+        let bytes = fs::read(self.staged.record.join(TAR_SPLIT)).doing("read", &self.staged.record)?;
+        durable::write_atomic(&split, &bytes, 0o644)?;
+        durable::exchange(&layout.overlay_layer(&self.staged.cache_id).join("diff"), &there)?;
+        layers.set_damaged(chain, false)
+    }
+
     /// Makes it a layer whatever its diff ID: for what is made here, by commit or build.
     pub fn commit_as_is(self) -> Result<LayerId> {
         let diff_id = self.outcome.diff_id.clone();
