@@ -316,25 +316,28 @@ fn killed_in_mid_pull_leaks_nothing() {
     });
 }
 
-/// The blobs of an image that does not compress, 160 MB: large beside what a cut may cost.
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        bytes.extend_from_slice(&x.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// An image of 160 MB in two blobs: large beside what a cut may cost.
 fn large() -> Image {
-    let mut x = 1u64;
-    let mut noise = |length: usize| -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(length + 8);
-        while bytes.len() < length {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            bytes.extend_from_slice(&x.to_le_bytes());
-        }
-        bytes
-    };
     let mut base = Tar::default();
     for n in 0..60 {
-        base = base.file(&format!("files/{n}"), 0o644, &noise(1_000_000));
+        base = base.file(&format!("files/{n}"), 0o644, &noise(n, 1_000_000));
     }
-    let base = base.file("large", 0o600, &noise(60_000_000)).bytes();
-    let top = Tar::default().file("top", 0o644, &noise(40_000_000)).bytes();
+    let base = base.file("large", 0o600, &noise(100, 60_000_000)).bytes();
+    let top = Tar::default().file("top", 0o644, &noise(101, 40_000_000)).bytes();
     Image::new(vec![Layer::gzip(&base), Layer::gzip(&top)], json!({"Cmd": ["sh"]}))
 }
 
@@ -405,11 +408,10 @@ fn a_full_device_is_an_error_and_leaves_nothing() {
         let docker = daemon.docker();
         docker.ok(&["pull", "-q", &g.busybox]);
         let before = stored(&daemon);
-        let big: Vec<u8> = (0..30_000_000u32)
-            .map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8)
-            .collect();
         let image = Image::new(
-            vec![Layer::gzip(&Tar::default().file("big", 0o644, &big).bytes())],
+            vec![Layer::gzip(
+                &Tar::default().file("big", 0o644, &noise(1, 30_000_000)).bytes(),
+            )],
             json!({}),
         );
         let reference = g.registry.push("big", "1", &image).unwrap();

@@ -39,6 +39,7 @@ mod table;
 pub mod tag;
 pub mod update;
 mod user;
+pub mod verify;
 pub mod volume;
 pub mod wait;
 mod watch;

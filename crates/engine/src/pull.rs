@@ -23,7 +23,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use store::distribution::Blob;
-use store::{ChainId, DiffId, LayerId, Partial};
+use store::{ChainId, DiffId, LayerId, Partial, UnpackedLayer};
 
 /// The largest image config that is read, in bytes.
 const MAX_CONFIG: u64 = 8 << 20;
@@ -200,14 +200,19 @@ fn fetch_layers(
         }
         have += 1;
     }
-    for descriptor in &manifest.layers[..have] {
-        progress.status(descriptor.digest.short(), "Already exists")?;
+    let chains = chains(diffs);
+    for (index, descriptor) in manifest.layers[..have].iter().enumerate() {
+        let below = index.checked_sub(1).map(|below| &chains[below]);
+        if engine.store.layers.is_damaged(&chains[index]) {
+            replace(engine, repository, descriptor, below, &chains[index], progress)?;
+        } else {
+            progress.status(descriptor.digest.short(), "Already exists")?;
+        }
     }
     let total: u64 = manifest.layers[have..]
         .iter()
         .map(|d| d.size)
         .fold(0, u64::saturating_add);
-    let chains = chains(diffs);
     let new = manifest.layers.iter().zip(&chains).skip(have);
     enough_space(engine, new.filter(|(_, chain)| !engine.store.layers.is_begun(chain)))?;
     let sum = progress.total(total);
@@ -436,6 +441,13 @@ struct Failure {
     is_about_content: bool,
 }
 
+fn about(job: &Job<'_>, e: store::Error) -> Failure {
+    Failure {
+        is_about_content: matches!(&e, store::Error::Invalid(_)) || e.is_damage(),
+        error: Error::from(e.within(format!("layer {}", job.descriptor.digest.short()))),
+    }
+}
+
 fn unpack(
     engine: &Engine,
     parent: Option<&LayerId>,
@@ -443,11 +455,43 @@ fn unpack(
     arriving: Arriving,
     diff: &Digest,
 ) -> Result<LayerId, Failure> {
-    let about = |e: store::Error| Failure {
-        is_about_content: matches!(&e, store::Error::Invalid(_)) || e.is_damage(),
-        error: Error::from(e.within(format!("layer {}", job.descriptor.digest.short()))),
+    let unpacked = receive(engine, parent.map(LayerId::chain_id), job, arriving)?;
+    unpacked.commit(&DiffId(diff.clone())).map_err(|e| about(job, e))
+}
+
+/// Fetches a layer that was found damaged once more, and puts it in the place of what is there.
+fn replace(
+    engine: &Engine,
+    repository: &Repository,
+    descriptor: &Descriptor,
+    below: Option<&ChainId>,
+    chain: &ChainId,
+    progress: &Progress,
+) -> Result<()> {
+    let short = descriptor.digest.short();
+    let Some(damaged) = engine.store.layers.get(chain) else {
+        return Err(Error::not_found(format!("layer {short} went away")));
     };
-    let below = parent.map(LayerId::chain_id);
+    progress.status(short, "Pulling fs layer")?;
+    let sum = progress.total(descriptor.size);
+    let job = Job {
+        descriptor,
+        meter: progress.meter(short, descriptor.size, &sum),
+    };
+    let arriving = start_download(engine, repository, &job, None)?;
+    receive(engine, below, &job, arriving)
+        .and_then(|unpacked| unpacked.replace(&damaged).map_err(|e| about(&job, e)))
+        .map_err(|failure| failure.error)?;
+    progress.status(short, "Pull complete")
+}
+
+/// Unpacks a blob as it arrives.
+fn receive(
+    engine: &Engine,
+    below: Option<&ChainId>,
+    job: &Job<'_>,
+    arriving: Arriving,
+) -> Result<UnpackedLayer, Failure> {
     let staged = engine.store.layers.stage_pull(below, arriving.partial);
     let mut failure = None;
     let watched = Watched {
@@ -469,10 +513,10 @@ fn unpack(
                 is_about_content: e.is_about_content,
             });
         }
-        (Err(e), None) => return Err(about(e)),
+        (Err(e), None) => return Err(about(job, e)),
     };
     job.meter.extracting();
-    unpacked.commit(&DiffId(diff.clone())).map_err(about)
+    Ok(unpacked)
 }
 
 /// Keeps the blob's own error, which readers above turn into theirs.

@@ -94,6 +94,11 @@ impl Layout {
         self.root.join("balena-pulls")
     }
 
+    /// Ours: there while a daemon runs, and after one that did not end by itself.
+    pub fn running(&self) -> PathBuf {
+        self.root.join(".balena-running")
+    }
+
     /// Ours: an empty file for each layer that was found damaged.
     pub fn damaged(&self) -> PathBuf {
         self.root.join("balena-damaged")

@@ -65,6 +65,7 @@ pub struct Store {
     pub volumes: Volumes,
     pub containers: Containers,
     layout: Layout,
+    was_cut: bool,
     _lock: lock::Lock,
 }
 
@@ -78,6 +79,11 @@ impl Store {
         let lock = lock::Lock::take(root)?;
         let layout = Layout::new(root);
         layout.create()?;
+        let running = layout.running();
+        let was_cut = running.exists();
+        if !was_cut {
+            durable::write_atomic(&running, b"", 0o600)?;
+        }
         let layers = Layers::open(&layout)?;
         Ok(Store {
             images: Images::open(&layout, &layers)?,
@@ -88,6 +94,7 @@ impl Store {
             containers: Containers::open(layout.containers()),
             layers,
             layout,
+            was_cut,
             _lock: lock,
         })
     }
@@ -95,6 +102,16 @@ impl Store {
     /// The data root.
     pub fn root(&self) -> &Path {
         self.layout.root()
+    }
+
+    /// Says if the last daemon on this data root did not end by itself: power failed, or it was killed.
+    pub fn was_cut(&self) -> bool {
+        self.was_cut
+    }
+
+    /// Notes that this daemon ends by itself.
+    pub fn note_clean_stop(&self) -> Result<()> {
+        durable::remove_durable(&self.layout.running()).map(drop)
     }
 
     /// Bytes free for us on the data root's file system.

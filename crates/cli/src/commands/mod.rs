@@ -15,6 +15,7 @@ mod formats;
 mod history;
 mod image_inspect;
 mod image_prune;
+mod image_verify;
 mod images;
 mod info;
 mod inspect;
@@ -82,6 +83,7 @@ const TABLE: &[&Command] = &[
     &history::COMMAND,
     &image_inspect::COMMAND,
     &image_prune::COMMAND,
+    &image_verify::COMMAND,
     &pull::COMMAND,
     &rmi::COMMAND,
     &tag::COMMAND,

@@ -7,5 +7,6 @@ pub mod list;
 pub mod prune;
 pub mod remove;
 pub mod tag;
+pub mod verify;
 
 pub use super::late::Late;
