@@ -26,6 +26,7 @@ pub enum Fault {
 pub struct Double {
     pub port: u16,
     requests: Arc<Mutex<Vec<String>>>,
+    sent: Arc<Mutex<u64>>,
 }
 
 impl Double {
@@ -34,19 +35,25 @@ impl Double {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (image, kept) = (Arc::new(image), requests.clone());
+        let sent: Arc<Mutex<u64>> = Arc::default();
+        let (image, kept, count) = (Arc::new(image), requests.clone(), sent.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (image, kept) = (image.clone(), kept.clone());
+                let (image, kept, count) = (image.clone(), kept.clone(), count.clone());
                 // A client that hangs up is the client's business.
-                std::thread::spawn(move || drop(serve(stream, &image, fault, &kept)));
+                std::thread::spawn(move || drop(serve(stream, &image, fault, &kept, &count)));
             }
         });
-        Ok(Double { port, requests })
+        Ok(Double { port, requests, sent })
     }
 
     pub fn reference(&self) -> String {
         format!("127.0.0.1:{}/me/app:1", self.port)
+    }
+
+    /// Bytes of layers sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.lock().map_or(0, |sent| *sent)
     }
 
     /// Request lines so far, each with its `Range`.
@@ -58,7 +65,17 @@ impl Double {
     }
 }
 
-fn serve(stream: TcpStream, image: &Image, fault: Fault, requests: &Mutex<Vec<String>>) -> Result<()> {
+fn serve(
+    stream: TcpStream,
+    image: &Image,
+    fault: Fault,
+    requests: &Mutex<Vec<String>>,
+    sent: &Mutex<u64>,
+) -> Result<()> {
+    if let Fault::Slow(_) = fault {
+        // What waits in the kernel to be sent was not sent.
+        rustix::net::sockopt::set_socket_send_buffer_size(&stream, 64 << 10)?;
+    }
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut out = stream;
     loop {
@@ -83,7 +100,7 @@ fn serve(stream: TcpStream, image: &Image, fault: Fault, requests: &Mutex<Vec<St
         }
         let mut words = first.split(' ');
         let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-        answer(&mut out, method, target, from, image, fault)?;
+        answer(&mut out, method, target, from, image, fault, sent)?;
     }
 }
 
@@ -94,6 +111,7 @@ fn answer(
     from: Option<usize>,
     image: &Image,
     fault: Fault,
+    sent: &Mutex<u64>,
 ) -> Result<()> {
     if target == "/v2/" {
         return whole(out, method, 200, "application/json", b"{}");
@@ -147,10 +165,18 @@ fn answer(
             let piece = usize::try_from(rate / 20).unwrap_or(1).max(1);
             for piece in blob[start..end].chunks(piece) {
                 out.write_all(piece)?;
+                if let Ok(mut sent) = sent.lock() {
+                    *sent += piece.len() as u64;
+                }
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
-        _ => out.write_all(&blob[start..end])?,
+        _ => {
+            out.write_all(&blob[start..end])?;
+            if let Ok(mut sent) = sent.lock() {
+                *sent += (end - start) as u64;
+            }
+        }
     }
     match end == blob.len() {
         true => Ok(()),

@@ -182,16 +182,20 @@ fn a_bad_registry_leaves_nothing() {
             let ran = docker.run(&["pull", &double.reference()]);
             assert_eq!(ran.code, 1, "status {status}: {}", ran.out);
         }
-        for fault in [Fault::Corrupt, Fault::Truncated] {
-            let double = Double::start(two_layers(), fault).unwrap();
-            let ran = docker.run(&["pull", &double.reference()]);
-            assert_eq!(ran.code, 1, "{fault:?}: {}", ran.out);
-            assert!(
-                within(Duration::from_secs(10), || stored(&daemon) == before),
-                "{fault:?}: {:?}",
-                stored(&daemon)
-            );
-        }
+        let double = Double::start(two_layers(), Fault::Corrupt).unwrap();
+        let ran = docker.run(&["pull", &double.reference()]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(
+            within(Duration::from_secs(10), || stored(&daemon) == before),
+            "{:?}",
+            stored(&daemon)
+        );
+        // What came before the connection broke stays for the next pull, and is no layer.
+        let double = Double::start(two_layers(), Fault::Truncated).unwrap();
+        let ran = docker.run(&["pull", &double.reference()]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        let (_, records, tags) = stored(&daemon);
+        assert_eq!((records, &tags), (before.1, &before.2));
         // A layer that is what the manifest says, but not what the config says.
         let mut wrong = two_layers();
         wrong.layers[1].diff_id = image::sha256(b"another");
@@ -312,6 +316,76 @@ fn killed_in_mid_pull_leaks_nothing() {
     });
 }
 
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        bytes.extend_from_slice(&x.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// An image of 160 MB in two blobs: large beside what a cut may cost.
+fn large() -> Image {
+    let mut base = Tar::default();
+    for n in 0..60 {
+        base = base.file(&format!("files/{n}"), 0o644, &noise(n, 1_000_000));
+    }
+    let base = base.file("large", 0o600, &noise(100, 60_000_000)).bytes();
+    let top = Tar::default().file("top", 0o644, &noise(101, 40_000_000)).bytes();
+    Image::new(vec![Layer::gzip(&base), Layer::gzip(&top)], json!({"Cmd": ["sh"]}))
+}
+
+#[test]
+fn a_pull_cut_ten_times_downloads_little_twice() {
+    ground::run(|g| {
+        let mut daemon = g.daemon();
+        let docker = daemon.docker();
+        let image = large();
+        let whole: u64 = image.layers.iter().map(|layer| layer.size).sum();
+        let double = Double::start(image.clone(), Fault::Slow(30_000_000)).unwrap();
+        let reference = double.reference();
+        for cut in 1..=10 {
+            let until = double.sent() + whole / 12;
+            let mut client = docker.spawn(&["pull", "-q", &reference]);
+            assert!(
+                within(Duration::from_secs(60), || double.sent() >= until),
+                "cut {cut}: {} of {until} bytes came: {}",
+                double.sent(),
+                daemon.log()
+            );
+            match cut % 2 {
+                0 => client.kill().unwrap(),
+                _ => daemon.kill(),
+            }
+            client.wait().unwrap();
+            if cut % 2 == 1 {
+                daemon.up().unwrap();
+            } else {
+                // The pull ends when it notices.
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+        docker.ok(&["pull", "-q", &reference]);
+        let ratio = double.sent() as f64 / whole as f64;
+        println!("a pull cut ten times downloaded {ratio:.3} times its bytes");
+        assert!(ratio <= 1.15, "{ratio}");
+        let id = docker.ok(&["image", "inspect", "-f", "{{.Id}}", &reference]);
+        assert_eq!(id, image.id());
+        // It is what was pushed, to the byte: everything was hashed on the way, and nothing is left over.
+        assert_eq!(stored(&daemon).0, 2);
+        let pulls = daemon.data_root().join("balena-pulls");
+        assert_eq!(fs::read_dir(pulls).unwrap().count(), 0);
+        docker.ok(&["rmi", &reference]);
+        assert_eq!(daemon.left_behind(), Vec::<String>::new());
+    });
+}
+
 #[test]
 fn a_full_device_is_an_error_and_leaves_nothing() {
     ground::run(|g| {
@@ -334,15 +408,26 @@ fn a_full_device_is_an_error_and_leaves_nothing() {
         let docker = daemon.docker();
         docker.ok(&["pull", "-q", &g.busybox]);
         let before = stored(&daemon);
-        let big: Vec<u8> = (0..30_000_000u32)
-            .map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8)
-            .collect();
         let image = Image::new(
-            vec![Layer::gzip(&Tar::default().file("big", 0o644, &big).bytes())],
+            vec![Layer::gzip(
+                &Tar::default().file("big", 0o644, &noise(1, 30_000_000)).bytes(),
+            )],
             json!({}),
         );
         let reference = g.registry.push("big", "1", &image).unwrap();
         let ran = docker.run(&["pull", &reference]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        // Known before anything is written: what is downloaded is larger than what is free.
+        assert!(
+            ran.err.contains("no space left on device: the image needs"),
+            "{}",
+            ran.err
+        );
+        assert_eq!(stored(&daemon), before);
+        // Not known before: what it is unpacked to is.
+        let zeros = Layer::gzip(&Tar::default().file("zeros", 0o644, &vec![0; 40_000_000]).bytes());
+        let double = Double::start(Image::new(vec![zeros], json!({})), Fault::None).unwrap();
+        let ran = docker.run(&["pull", &double.reference()]);
         assert_eq!(ran.code, 1, "{}", ran.out);
         assert!(ran.err.contains("no space left on device"), "{}", ran.err);
         assert!(

@@ -37,6 +37,18 @@ pub const TEST: &[&str] = &[
     "curl",
 ];
 
+/// For the crash campaign: a device that logs, and file systems.
+pub const CRASH: &[&str] = &[
+    "qemu-system-common",
+    "qemu-utils",
+    "fuse3",
+    "e2fsprogs",
+    "xfsprogs",
+    "btrfs-progs",
+    "util-linux",
+    "mount",
+];
+
 /// For running the binaries of other architectures.
 pub const EMULATE: &[&str] = &["qemu-user-static"];
 

@@ -7,6 +7,7 @@ mod bench;
 mod binary;
 mod build;
 mod command;
+mod crash;
 mod debian;
 mod demo;
 mod dist;
@@ -27,6 +28,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test [ARGUMENTS]   every test; arguments go on to `cargo test` (as root, or much is skipped)
   test --dist [--target T]
                      builds every architecture's binary, and has each test itself under emulation
+  crash [OPTIONS]    power failure replayed at 1,000 points or as many as are asked for (as root)
   bench WHAT         figures beside Docker's: run, pull, memory, size or all (as root)
   dist [--target T]  all architectures: archives, Debian packages, sums under target/dist; --test runs each emulated
 ";
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         "dist" => dist::main(rest),
         "guest" => guest::main(rest),
         "test" => test::main(rest),
+        "crash" => crash::main(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())
@@ -61,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn setup() -> Result<(), String> {
-    for packages in [apt::BUILD, apt::DEMO, apt::TEST, apt::EMULATE, apt::GUEST] {
+    for packages in [apt::BUILD, apt::DEMO, apt::TEST, apt::CRASH, apt::EMULATE, apt::GUEST] {
         apt::ensure(packages)?;
     }
     println!("everything that the other commands need is installed");

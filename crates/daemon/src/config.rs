@@ -210,6 +210,12 @@ const OPTIONS: &[Opt] = &[
         "Max concurrent downloads (default 3)",
     ),
     opt(
+        "max-download-rate",
+        "max-download-rate",
+        Text,
+        "Bytes a second that all pulls together may take, as 500k or 2m (default no limit)",
+    ),
+    opt(
         "max-concurrent-uploads",
         "max-concurrent-uploads",
         Text,

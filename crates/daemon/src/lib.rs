@@ -105,7 +105,12 @@ fn run(given: &config::Given, args: &[String]) -> Result<(), String> {
     let swept = std::thread::Builder::new()
         .name("sweep".into())
         .stack_size(512 << 10)
-        .spawn(move || sweep(&sweeper));
+        .spawn(move || {
+            sweep(&sweeper);
+            if sweeper.store.was_cut() {
+                engine::verify::after_unclean_stop(&sweeper);
+            }
+        });
     swept.map_err(|e| format!("start a thread for the sweep: {e}"))?;
     log::info!("balena {} with storage driver overlay2", api::ENGINE_VERSION);
 
@@ -138,6 +143,9 @@ fn run(given: &config::Given, args: &[String]) -> Result<(), String> {
     });
     notify::stopping();
     engine.close();
+    if let Err(e) = engine.store.note_clean_stop() {
+        log::warn!("{e}");
+    }
     // Connections end here; containers go on.
     runtime.shutdown_background();
     log::info!("Daemon shutdown complete");

@@ -51,6 +51,7 @@ impl Settings {
         let mirrors = given.list("registry-mirror");
         let shm = given.text("default-shm-size", "64m");
         let shm = engine::log_driver::parse_size(&shm).and_then(|s| i64::try_from(s).ok());
+        let rate = engine::log_driver::parse_size(&given.text("max-download-rate", "0"));
         let engine = Config {
             data_root: absolute(&given.text("data-root", "/var/lib/balena-engine"))?,
             exec_root: absolute(&given.text("exec-root", "/var/run/balena-engine"))?,
@@ -58,6 +59,7 @@ impl Settings {
             limits: Limits {
                 downloads: positive(given, "max-concurrent-downloads", 3)?,
                 uploads: positive(given, "max-concurrent-uploads", 5)?,
+                download_rate: rate.ok_or("invalid argument for --max-download-rate: bytes a second, as 500k or 2m")?,
             },
             runtimes: runtimes(given)?,
             default_runtime: given.text("default-runtime", "runc"),

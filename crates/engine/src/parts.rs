@@ -4,6 +4,7 @@ use crate::container::Record;
 use crate::error::{Context, Error, Kind, Result};
 use crate::events::Events;
 use crate::exec::Execs;
+use crate::pace::Pace;
 use crate::share::Sharing;
 use crate::table::{Container, Table};
 use crate::watch::Watch;
@@ -55,6 +56,8 @@ pub struct Config {
 pub struct Limits {
     pub downloads: usize,
     pub uploads: usize,
+    /// Bytes a second that all pulls together may take from the network; 0 for as many as come.
+    pub download_rate: u64,
 }
 
 /// An OCI runtime that containers may ask for by name.
@@ -75,6 +78,7 @@ pub struct Engine {
     /// Pulls that are going on.
     pub pulls: Sharing<crate::pull::Key>,
     pub(crate) watch: Watch,
+    pub(crate) pace: Pace,
     registry: RwLock<Registry>,
     /// The daemon is going down: nothing is restarted any more.
     pub(crate) closing: Mutex<bool>,
@@ -93,6 +97,7 @@ impl Engine {
             execs: Execs::default(),
             pulls: Sharing::default(),
             watch: Watch::start().context("start watching containers")?,
+            pace: Pace::new(config.limits.download_rate),
             registry: RwLock::new(Registry::new(registry)),
             closing: Mutex::new(false),
             config,

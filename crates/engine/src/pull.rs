@@ -3,10 +3,13 @@
 //! Blobs are fetched by up to [`Limits::downloads`] threads, each at most [`AHEAD`] chunks in front of the unpacking,
 //! which goes layer by layer from the lowest: verified blob → decompress → tar → the layer's own directory. Nothing
 //! compressed is written. A layer is committed when its files are on the disk and both digests were right; the image
-//! after its layers, the tag last. Whatever stops it, at any point, leaves only whole layers behind.
+//! after its layers, the tag last. Whatever stops it, at any point, leaves only whole layers behind, and of the one it
+//! was at what the next pull can go on with: that one asks for the rest of the blob, and the diff ID tells whether all of
+//! it together is the layer.
 
 use crate::cancel::Cancel;
 use crate::error::{Context, Error, Kind, Result};
+use crate::pace::Pace;
 use crate::progress::{Meter, Progress};
 use crate::{Engine, image};
 use oci::config::ImageConfig;
@@ -19,9 +22,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use store::decompress::Decompressed;
 use store::distribution::Blob;
-use store::{ChainId, DiffId, ImageId, LayerId};
+use store::{ChainId, DiffId, ImageId, LayerId, Partial, UnpackedLayer};
 
 /// The largest image config that is read, in bytes.
 const MAX_CONFIG: u64 = 8 << 20;
@@ -42,6 +44,8 @@ pub type Key = (String, Option<Platform>, Auth);
 
 /// Pulls one tag or digest; reports as Docker does. Returns the image's ID.
 pub fn pull(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<Digest> {
+    // Advice, for the application's sake: not every scheduler takes it.
+    let _ = sys::process::lower_io_priority();
     let reference = request.reference;
     let (id, newer) = one(engine, request, progress, cancel)?;
     status(progress, &reference.familiar(), newer)?;
@@ -252,13 +256,21 @@ fn fetch_layers(
         }
         have += 1;
     }
-    for descriptor in &manifest.layers[..have] {
-        progress.status(descriptor.digest.short(), "Already exists")?;
+    let chains = chains(diffs);
+    for (index, descriptor) in manifest.layers[..have].iter().enumerate() {
+        let below = index.checked_sub(1).map(|below| &chains[below]);
+        if engine.store.layers.is_damaged(&chains[index]) {
+            replace(engine, repository, descriptor, below, &chains[index], progress)?;
+        } else {
+            progress.status(descriptor.digest.short(), "Already exists")?;
+        }
     }
     let total: u64 = manifest.layers[have..]
         .iter()
         .map(|d| d.size)
         .fold(0, u64::saturating_add);
+    let new = manifest.layers.iter().zip(&chains).skip(have);
+    enough_space(engine, new.filter(|(_, chain)| !engine.store.layers.is_begun(chain)))?;
     let sum = progress.total(total);
     let jobs: Vec<Job<'_>> = manifest.layers[have..]
         .iter()
@@ -275,32 +287,60 @@ fn fetch_layers(
     }
     // Downloads run ahead of the unpacking in a window of their own; leaving the scope early drops the receivers,
     // which ends their threads at the next chunk, and cancels what they wait for on the network.
-    let mut ahead: BTreeMap<usize, Receiver<Chunk>> = BTreeMap::new();
+    let mut ahead: BTreeMap<usize, Arriving> = BTreeMap::new();
     let mut next = 0;
     let network = repository.cancel_handle();
     let result = (|| {
         for (index, job) in jobs.iter().enumerate() {
             while next < jobs.len() && next < index + engine.config.limits.downloads.max(1) {
-                ahead.insert(next, start_download(repository, &jobs[next])?);
+                let below = (have + next).checked_sub(1).map(|below| &chains[below]);
+                let digest = &jobs[next].descriptor.digest;
+                let partial = engine.store.layers.partial(below, &chains[have + next], digest);
+                ahead.insert(next, start_download(engine, repository, &jobs[next], partial)?);
                 next += 1;
             }
-            let receiver = ahead
+            let arriving = ahead
                 .remove(&index)
                 .ok_or_else(|| Error::internal("a layer's download was not started"))?;
             let diff = &diffs[have + index];
-            let layer = unpack(engine, top.as_ref(), job, receiver, diff);
+            let resumed = arriving.offset > 0;
+            let mut unpacked = unpack(engine, top.as_ref(), job, arriving, diff);
+            if let Err(failure) = &unpacked
+                && resumed
+                && failure.is_about_content
+                && !cancel.is_set()
+            {
+                // What was left of an earlier pull may be what is wrong, and is gone now: once more, all of it.
+                log::warn!("{}: from the beginning again: {}", job.descriptor.digest, failure.error);
+                let digest = &job.descriptor.digest;
+                let partial =
+                    engine
+                        .store
+                        .layers
+                        .partial(top.as_ref().map(LayerId::chain_id), &chains[have + index], digest);
+                unpacked = unpack(
+                    engine,
+                    top.as_ref(),
+                    job,
+                    start_download(engine, repository, job, partial)?,
+                    diff,
+                );
+            }
             if cancel.is_set() {
                 return Err(Error::cancelled());
             }
-            let layer = layer?;
-            engine.store.distribution.add(
-                &DiffId(diff.clone()),
-                Blob {
-                    digest: job.descriptor.digest.clone(),
-                    repository: repository.name().canonical(),
-                    hmac: String::new(),
-                },
-            )?;
+            let layer = unpacked.map_err(|failure| failure.error)?;
+            if !resumed {
+                // Of a blob whose beginning came another time the digest was not seen: nothing is said of it.
+                engine.store.distribution.add(
+                    &DiffId(diff.clone()),
+                    Blob {
+                        digest: job.descriptor.digest.clone(),
+                        repository: repository.name().canonical(),
+                        hmac: String::new(),
+                    },
+                )?;
+            }
             progress.status(job.descriptor.digest.short(), "Pull complete")?;
             top = Some(layer);
         }
@@ -320,25 +360,74 @@ enum Chunk {
     Failed(BlobError),
 }
 
-fn start_download(repository: &Repository, job: &Job<'_>) -> Result<Receiver<Chunk>> {
+/// Refuses a pull that cannot fit before it writes anything. Certain is only a part of what it will need: a compressed
+/// layer has nearly as many bytes unpacked at least, a plain one may be half headers.
+fn enough_space<'a>(engine: &Engine, layers: impl Iterator<Item = (&'a Descriptor, &'a ChainId)>) -> Result<()> {
+    let least = |layer: &Descriptor| match layer.media_type.ends_with("tar") {
+        true => layer.size / 2,
+        false => layer.size / 10 * 9,
+    };
+    let human = |bytes: u64| api::progress::human(i64::try_from(bytes).unwrap_or(i64::MAX));
+    let needed = layers.map(|(layer, _)| least(layer)).fold(0, u64::saturating_add);
+    let free = engine.store.free_space()?;
+    if needed <= free {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "no space left on device: the image needs {} at least, {} of {} are free",
+        human(needed),
+        human(free),
+        engine.config.data_root.display()
+    )))
+}
+
+/// The chain IDs of all layers, base first.
+fn chains(diffs: &[Digest]) -> Vec<ChainId> {
+    let mut chains: Vec<ChainId> = Vec::new();
+    for diff in diffs {
+        chains.push(ChainId::of(chains.last(), &DiffId(diff.clone())));
+    }
+    chains
+}
+
+/// A download on its way, and what was there of the layer before.
+struct Arriving {
+    chunks: Receiver<Chunk>,
+    offset: u64,
+    partial: Option<Partial>,
+}
+
+fn start_download(
+    engine: &Engine,
+    repository: &Repository,
+    job: &Job<'_>,
+    partial: Option<Partial>,
+) -> Result<Arriving> {
+    let pace = engine.pace.clone();
+    let offset = partial.as_ref().map_or(0, Partial::offset);
     let (send, receive) = sync_channel(AHEAD);
     let (repository, descriptor, meter) = (repository.clone(), job.descriptor.clone(), job.meter.clone());
     std::thread::Builder::new()
         .name("download".into())
         .stack_size(512 << 10)
         .spawn(move || {
-            let end = match repository.blob(&descriptor) {
-                Ok(reader) => download(reader, &meter, &send),
+            let end = match repository.blob_from(&descriptor, offset) {
+                Ok(reader) => download(reader, &pace, &meter, &send),
                 Err(e) => Chunk::Failed(e),
             };
             // A receiver that is gone has failed already, and says why.
             let _ = send.send(end);
         })
         .context("start a thread for a download")?;
-    Ok(receive)
+    Ok(Arriving {
+        chunks: receive,
+        offset,
+        partial,
+    })
 }
 
-fn download(mut reader: BlobReader, meter: &Meter, send: &SyncSender<Chunk>) -> Chunk {
+fn download(mut reader: BlobReader, pace: &Pace, meter: &Meter, send: &SyncSender<Chunk>) -> Chunk {
+    let cancel = reader.cancel_handle();
     let mut noticed = meter.clone_for_retry();
     reader.on_retry(move |retry| noticed(retry.wait));
     loop {
@@ -356,7 +445,13 @@ fn download(mut reader: BlobReader, meter: &Meter, send: &SyncSender<Chunk>) -> 
                     meter.downloaded();
                     return Chunk::Done;
                 }
-                Ok(n) => filled += n,
+                Ok(n) => {
+                    filled += n;
+                    let wait = pace.take(n);
+                    if !wait.is_zero() && !cancel.sleep(wait) {
+                        return Chunk::Failed(BlobError::Cancelled);
+                    }
+                }
                 Err(e) => return Chunk::Failed(e),
             }
             meter.advance(reader.offset());
@@ -395,43 +490,89 @@ impl Read for Chunks {
     }
 }
 
+/// Why a layer did not come to be.
+struct Failure {
+    error: Error,
+    /// Not the network's fault, and not the disk's: another copy may be better.
+    is_about_content: bool,
+}
+
+fn about(job: &Job<'_>, e: store::Error) -> Failure {
+    Failure {
+        is_about_content: matches!(&e, store::Error::Invalid(_)) || e.is_damage(),
+        error: Error::from(e.within(format!("layer {}", job.descriptor.digest.short()))),
+    }
+}
+
 fn unpack(
     engine: &Engine,
     parent: Option<&LayerId>,
     job: &Job<'_>,
-    receive: Receiver<Chunk>,
+    arriving: Arriving,
     diff: &Digest,
-) -> Result<LayerId> {
-    let staged = engine.store.layers.stage(parent.map(LayerId::chain_id))?;
-    let chunks = Chunks {
-        receive,
-        chunk: Box::default(),
-        at: 0,
-        done: false,
+) -> Result<LayerId, Failure> {
+    let unpacked = receive(engine, parent.map(LayerId::chain_id), job, arriving)?;
+    unpacked.commit(&DiffId(diff.clone())).map_err(|e| about(job, e))
+}
+
+/// Fetches a layer that was found damaged once more, and puts it in the place of what is there.
+fn replace(
+    engine: &Engine,
+    repository: &Repository,
+    descriptor: &Descriptor,
+    below: Option<&ChainId>,
+    chain: &ChainId,
+    progress: &Progress,
+) -> Result<()> {
+    let short = descriptor.digest.short();
+    let Some(damaged) = engine.store.layers.get(chain) else {
+        return Err(Error::not_found(format!("layer {short} went away")));
     };
+    progress.status(short, "Pulling fs layer")?;
+    let sum = progress.total(descriptor.size);
+    let job = Job {
+        descriptor,
+        meter: progress.meter(short, descriptor.size, &sum),
+    };
+    let arriving = start_download(engine, repository, &job, None)?;
+    receive(engine, below, &job, arriving)
+        .and_then(|unpacked| unpacked.replace(&damaged).map_err(|e| about(&job, e)))
+        .map_err(|failure| failure.error)?;
+    progress.status(short, "Pull complete")
+}
+
+/// Unpacks a blob as it arrives.
+fn receive(
+    engine: &Engine,
+    below: Option<&ChainId>,
+    job: &Job<'_>,
+    arriving: Arriving,
+) -> Result<UnpackedLayer, Failure> {
+    let staged = engine.store.layers.stage_pull(below, arriving.partial);
     let mut failure = None;
     let watched = Watched {
-        inner: chunks,
+        inner: Chunks {
+            receive: arriving.chunks,
+            chunk: Box::default(),
+            at: 0,
+            done: false,
+        },
         failure: &mut failure,
     };
-    let about = |e: store::Error| Error::from(e.within(format!("layer {}", job.descriptor.digest.short())));
-    let unpacked = (|| {
-        let mut stream = Decompressed::open(watched)?;
-        let unpacked = staged.unpack(&mut stream)?;
-        // What follows the archive is part of the blob and of its digest.
-        stream
-            .drain()
-            .map_err(|e| store::Error::Invalid(format!("read the rest of the blob: {e}")))?;
-        Ok(unpacked)
-    })();
+    let unpacked = staged.and_then(|staged| staged.unpack_blob(watched));
     let unpacked = match (unpacked, failure) {
         (Ok(unpacked), None) => unpacked,
         // The network's word explains more than what became of it further up.
-        (_, Some(e)) => return Err(blob_text(&e)),
-        (Err(e), None) => return Err(about(e)),
+        (_, Some(e)) => {
+            return Err(Failure {
+                error: blob_text(&e),
+                is_about_content: e.is_about_content,
+            });
+        }
+        (Err(e), None) => return Err(about(job, e)),
     };
     job.meter.extracting();
-    unpacked.commit(&DiffId(diff.clone())).map_err(about)
+    Ok(unpacked)
 }
 
 /// Keeps the blob's own error, which readers above turn into theirs.
@@ -443,21 +584,34 @@ struct Watched<'a> {
 struct BlobFailure {
     text: String,
     kind: Kind,
+    is_about_content: bool,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(out).inspect_err(|e| {
-            *self.failure = Some(match BlobError::of(e) {
-                Some(blob) => BlobFailure {
-                    text: blob.to_string(),
-                    kind: blob_kind(blob),
-                },
-                None => BlobFailure {
-                    text: e.to_string(),
-                    kind: Kind::Internal,
-                },
-            });
+        let error = match self.inner.read(out) {
+            Ok(n) => return Ok(n),
+            Err(error) => error,
+        };
+        let failure = match BlobError::of(&error) {
+            Some(blob) => BlobFailure {
+                text: blob.to_string(),
+                kind: blob_kind(blob),
+                is_about_content: matches!(blob, BlobError::DigestMismatch { .. } | BlobError::SizeMismatch { .. }),
+            },
+            None => BlobFailure {
+                text: error.to_string(),
+                kind: Kind::Internal,
+                is_about_content: false,
+            },
+        };
+        let damaged = failure.is_about_content;
+        *self.failure = Some(failure);
+        // To the store an interruption is what can be gone on after, and this is not.
+        Err(if damaged {
+            io::ErrorKind::InvalidData.into()
+        } else {
+            error
         })
     }
 }

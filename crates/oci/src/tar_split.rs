@@ -88,6 +88,23 @@ impl<W: Write> Splitter<W> {
         self.end_line()
     }
 
+    /// Ends the line being gathered, so that another writer can go on after it; returns the number of lines so far.
+    pub fn mark(&mut self) -> io::Result<u64> {
+        self.flush_segment()?;
+        Ok(self.position)
+    }
+
+    /// Goes on after that many lines, forgetting what is pending: it is in them.
+    pub fn restart(&mut self, lines: u64) {
+        self.pending.clear();
+        self.position = lines;
+    }
+
+    /// Where lines are written to.
+    pub fn out_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Writes what is pending and gives back the stream.
     pub fn finish(mut self) -> io::Result<W> {
         self.flush_segment()?;
@@ -143,44 +160,81 @@ pub enum AssembleError {
 }
 
 /// Bytes of the archive that a tar-split describes.
-pub fn length(lines: &mut dyn BufRead) -> Result<u64, AssembleError> {
-    let (mut text, mut total) = (Vec::new(), 0u64);
-    for number in 0u64.. {
-        let Some(line) = next_line(lines, &mut text, number)? else {
-            break;
+pub fn length(lines: impl BufRead) -> Result<u64, AssembleError> {
+    let (mut lines, mut total) = (Lines::new(lines), 0u64);
+    while let Some(piece) = lines.next_piece()? {
+        let bytes = match piece {
+            Piece::Raw(bytes) => bytes.len() as u64,
+            Piece::File { size, .. } => size,
         };
-        let bytes = match line.kind {
-            RAW => base64::decode(line.payload.as_deref().unwrap_or("")).map(|bytes| bytes.len() as u64),
-            _ => Some(line.size),
-        };
-        let wrong = |why: &str| AssembleError::Format {
-            line: number,
-            why: why.into(),
-        };
-        let bytes = bytes.ok_or_else(|| wrong("payload is not base64"))?;
-        total = total.checked_add(bytes).ok_or_else(|| wrong("sizes beyond 64 bits"))?;
+        total = total.checked_add(bytes).ok_or_else(|| AssembleError::Format {
+            line: lines.number,
+            why: "sizes beyond 64 bits".into(),
+        })?;
     }
     Ok(total)
 }
 
-fn next_line<'a>(
-    lines: &mut dyn BufRead,
-    text: &'a mut Vec<u8>,
+/// What a line of tar-split stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes of the archive.
+    Raw(Vec<u8>),
+    /// The content of an entry, which lies elsewhere; nothing if `size` is 0. `crc` is big-endian, as it is written.
+    File { name: Vec<u8>, size: u64, crc: Vec<u8> },
+}
+
+/// Reads tar-split line by line. Memory: one line.
+pub struct Lines<R> {
+    lines: R,
+    text: Vec<u8>,
     number: u64,
-) -> Result<Option<Line<'a>>, AssembleError> {
-    text.clear();
-    let read = lines.take(LINE_LIMIT).read_until(b'\n', text);
-    read.map_err(|source| AssembleError::Read { line: number, source })?;
-    if text.is_empty() {
-        return Ok(None);
+}
+
+impl<R: BufRead> Lines<R> {
+    pub fn new(lines: R) -> Lines<R> {
+        Lines {
+            lines,
+            text: Vec::new(),
+            number: 0,
+        }
     }
-    let wrong = |why: String| AssembleError::Format { line: number, why };
-    if text.len() as u64 == LINE_LIMIT {
-        return Err(wrong("line too long".into()));
+
+    /// The next line, or nothing behind the last.
+    pub fn next_piece(&mut self) -> Result<Option<Piece>, AssembleError> {
+        self.text.clear();
+        let line = self.number;
+        let read = (&mut self.lines).take(LINE_LIMIT).read_until(b'\n', &mut self.text);
+        read.map_err(|source| AssembleError::Read { line, source })?;
+        if self.text.is_empty() {
+            return Ok(None);
+        }
+        let wrong = |why: String| AssembleError::Format { line, why };
+        if self.text.len() as u64 == LINE_LIMIT {
+            return Err(wrong("line too long".into()));
+        }
+        let parsed: Line<'_> = serde_json::from_slice(&self.text).map_err(|error| wrong(error.to_string()))?;
+        let payload = base64::decode(parsed.payload.as_deref().unwrap_or(""))
+            .ok_or_else(|| wrong("payload is not base64".into()))?;
+        self.number += 1;
+        match parsed.kind {
+            RAW => Ok(Some(Piece::Raw(payload))),
+            FILE => {
+                let raw = base64::decode(&parsed.name_raw).ok_or_else(|| wrong("name is not base64".into()))?;
+                let name = if raw.is_empty() {
+                    parsed.name.as_bytes().to_vec()
+                } else {
+                    raw
+                };
+                Ok(Some(Piece::File {
+                    name,
+                    size: parsed.size,
+                    crc: payload,
+                }))
+            }
+            other => Err(wrong(format!("type {other} is unknown"))),
+        }
     }
-    serde_json::from_slice(text)
-        .map(Some)
-        .map_err(|error| wrong(error.to_string()))
 }
 
 /// Rebuilds an archive from its tar-split and its files' contents.
@@ -192,46 +246,39 @@ pub fn assemble<F: Read>(
     mut open: impl FnMut(&[u8]) -> io::Result<F>,
     out: &mut dyn Write,
 ) -> Result<(), AssembleError> {
-    let (mut text, mut number) = (Vec::new(), 0u64);
+    let mut lines = Lines::new(lines);
     let mut buffer = vec![0u8; 64 * 1024];
-    loop {
-        let Some(line) = next_line(lines, &mut text, number)? else {
-            return Ok(());
-        };
-        let wrong = |why: String| AssembleError::Format { line: number, why };
-        let payload = base64::decode(line.payload.as_deref().unwrap_or(""))
-            .ok_or_else(|| wrong("payload is not base64".into()))?;
-        match line.kind {
-            RAW => out.write_all(&payload).map_err(AssembleError::Write)?,
-            FILE if line.size == 0 => {}
-            FILE => {
-                let raw = base64::decode(&line.name_raw).ok_or_else(|| wrong("name is not base64".into()))?;
-                let name = if raw.is_empty() { line.name.as_bytes() } else { &raw };
-                let shown = || String::from_utf8_lossy(name).into_owned();
-                let failed = |source| AssembleError::File { name: shown(), source };
-                let mut file = open(name).map_err(failed)?;
-                let (mut left, mut crc) = (line.size, Crc64::default());
-                while left > 0 {
-                    let room = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-                    match file.read(&mut buffer[..room]) {
-                        Ok(0) => return Err(AssembleError::Checksum { name: shown() }),
-                        Ok(n) => {
-                            crc.update(&buffer[..n]);
-                            out.write_all(&buffer[..n]).map_err(AssembleError::Write)?;
-                            left -= n as u64;
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        Err(error) => return Err(failed(error)),
-                    }
-                }
-                if payload != crc.value().to_be_bytes() {
-                    return Err(AssembleError::Checksum { name: shown() });
-                }
+    while let Some(piece) = lines.next_piece()? {
+        let (name, size, wanted) = match piece {
+            Piece::Raw(bytes) => {
+                out.write_all(&bytes).map_err(AssembleError::Write)?;
+                continue;
             }
-            other => return Err(wrong(format!("type {other} is unknown"))),
+            Piece::File { size: 0, .. } => continue,
+            Piece::File { name, size, crc } => (name, size, crc),
+        };
+        let shown = || String::from_utf8_lossy(&name).into_owned();
+        let failed = |source| AssembleError::File { name: shown(), source };
+        let mut file = open(&name).map_err(failed)?;
+        let (mut left, mut crc) = (size, Crc64::default());
+        while left > 0 {
+            let room = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            match file.read(&mut buffer[..room]) {
+                Ok(0) => return Err(AssembleError::Checksum { name: shown() }),
+                Ok(n) => {
+                    crc.update(&buffer[..n]);
+                    out.write_all(&buffer[..n]).map_err(AssembleError::Write)?;
+                    left -= n as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
         }
-        number += 1;
+        if wanted != crc.value().to_be_bytes() {
+            return Err(AssembleError::Checksum { name: shown() });
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! name that begins with [`TMP`]; the sweep removes such names at start-up.
 
 use crate::error::{Doing, Result};
+use crate::fault::{self, Fault};
 use rustix::fs::{Mode, OFlags};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -36,6 +37,20 @@ pub fn write_cache(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     written
 }
 
+/// Overwrites a file where it lies, neither synced nor renamed: for a record of which another copy stands beside it,
+/// and whose reader tells a damaged one.
+pub fn overwrite(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    let mut file = file.doing("open", path)?;
+    file.write_all(bytes).doing("write", path)?;
+    file.set_len(bytes.len() as u64).doing("write", path)
+}
+
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     parent(path).join(format!("{TMP}{name}{}", crate::id::temporary()))
@@ -44,6 +59,9 @@ fn temporary(path: &Path) -> PathBuf {
 /// Writes a file that nothing refers to yet and `fsync`s it; its directory is not. It must not exist.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let file = create_new(path, bytes, mode)?;
+    if fault::is(Fault::RenameWithoutSync) {
+        return Ok(());
+    }
     file.sync_all().doing("sync", path)
 }
 
@@ -74,6 +92,13 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
         sync_directory(parent(from))?;
     }
     Ok(())
+}
+
+/// Lets two directories, both durable themselves, change places, and makes that so.
+pub fn exchange(one: &Path, other: &Path) -> Result<()> {
+    sys::fs::rename_exchange(one, other).doing(&format!("exchange {} and", one.display()), other)?;
+    sync_directory(parent(other))?;
+    sync_directory(parent(one))
 }
 
 /// Removes a file so that it stays away; says false if it was not there.
@@ -128,6 +153,9 @@ pub fn sync_file(path: &Path) -> Result<()> {
 
 /// Makes the names in a directory durable.
 pub fn sync_directory(path: &Path) -> Result<()> {
+    if fault::is(Fault::RenameWithoutSync) {
+        return Ok(());
+    }
     let directory = File::open(path).doing("open", path)?;
     directory.sync_all().doing("sync", path)
 }

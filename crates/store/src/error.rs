@@ -29,6 +29,12 @@ impl Error {
         matches!(self, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
+    /// Says if bytes that were read are not what they must be.
+    pub fn is_damage(&self) -> bool {
+        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        matches!(self, Error::Io { source, .. } if matches!(source.kind(), InvalidData | InvalidInput | UnexpectedEof))
+    }
+
     /// Says if what was asked for is not there.
     pub fn is_not_found(&self) -> bool {
         match self {

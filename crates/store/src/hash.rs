@@ -9,7 +9,7 @@ pub fn sha256(bytes: &[u8]) -> Digest {
     digest(ring::digest::digest(&SHA256, bytes))
 }
 
-fn digest(hash: ring::digest::Digest) -> Digest {
+pub(crate) fn digest(hash: ring::digest::Digest) -> Digest {
     let bytes: [u8; 32] = hash.as_ref().try_into().expect("a sha256 has 32 bytes");
     Digest::sha256(bytes)
 }

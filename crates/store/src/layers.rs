@@ -9,7 +9,9 @@
 //! files marks its chain ID as busy, and others wait for that mark.
 
 use crate::error::{Doing, Error, Result};
+use crate::fault::{self, Fault};
 use crate::layout::Layout;
+use crate::partial::Partial;
 use crate::staged::StagedLayer;
 use crate::{durable, hash, id, overlay};
 use oci::digest::Digest;
@@ -287,7 +289,15 @@ impl Layers {
         let parent = parent
             .map(|chain| self.get(chain).ok_or_else(|| missing(chain)))
             .transpose()?;
-        StagedLayer::create(self, parent)
+        StagedLayer::create(self, parent, None)
+    }
+
+    /// The same for a layer that is pulled: what an earlier pull left is gone on with.
+    pub fn stage_pull(&self, parent: Option<&ChainId>, partial: Option<Partial>) -> Result<StagedLayer> {
+        let parent = parent
+            .map(|chain| self.get(chain).ok_or_else(|| missing(chain)))
+            .transpose()?;
+        StagedLayer::create(self, parent, partial)
     }
 
     /// Says that a record could not be read, so that no directory may be called an orphan.
@@ -297,6 +307,11 @@ impl Layers {
 
     pub(crate) fn stage_name(&self, name: &str) {
         self.state().staged.insert(name.to_owned());
+    }
+
+    /// Stages a name, if nobody has.
+    pub(crate) fn claim_name(&self, name: &str) -> bool {
+        self.state().staged.insert(name.to_owned())
     }
 
     pub(crate) fn unstage_name(&self, name: &str) {
@@ -326,6 +341,9 @@ impl Layers {
         // A record here is one whose directory is gone; renaming over a directory that is not empty fails.
         durable::remove_tree_durable(&path)?;
         durable::rename(record, &path)?;
+        if fault::is(Fault::RecordFirst) {
+            durable::sync_file_system(self.0.layout.root())?;
+        }
         let mut state = self.state();
         match state.nodes.get_mut(&chain) {
             // Known all along, its directory lost while we ran: everybody who counts on it is served again.
@@ -393,6 +411,9 @@ impl Layers {
             };
             let Some(info) = info else { break };
             self.stage_name(&info.cache_id);
+            if fault::is(Fault::FilesFirst) {
+                overlay::remove_slowly(&self.0.layout, &info.cache_id)?;
+            }
             let removed = durable::remove_tree_durable(&self.0.layout.layer_record(&chain))
                 .and_then(|_| overlay::remove(&self.0.layout, &info.cache_id));
             self.unstage_name(&info.cache_id);

@@ -89,6 +89,21 @@ impl Layout {
         self.image().join("layerdb/tmp")
     }
 
+    /// Ours: checkpoints of pulls, a directory for each layer on its way. Docker does not look here.
+    pub fn pulls(&self) -> PathBuf {
+        self.root.join("balena-pulls")
+    }
+
+    /// Ours: there while a daemon runs, and after one that did not end by itself.
+    pub fn running(&self) -> PathBuf {
+        self.root.join(".balena-running")
+    }
+
+    /// Ours: an empty file for each layer that was found damaged.
+    pub fn damaged(&self) -> PathBuf {
+        self.root.join("balena-damaged")
+    }
+
     pub fn mounts(&self) -> PathBuf {
         self.image().join("layerdb/mounts")
     }

@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod changes;
+mod checkpoint;
 pub mod containers;
 pub mod copy;
 pub mod decompress;
 pub mod distribution;
 pub mod durable;
 pub mod error;
+pub mod fault;
 mod filter;
 pub mod gzip;
 pub mod hash;
@@ -22,13 +24,16 @@ mod layout;
 mod lock;
 pub mod mount_points;
 mod overlay;
+mod partial;
 mod rebuild;
+pub mod restart;
 pub mod rw;
 mod staged;
 mod sweep;
 pub mod tags;
 pub mod tree_tar;
 pub mod unpack;
+pub mod verify;
 pub mod view;
 pub mod volumes;
 mod walk;
@@ -41,10 +46,12 @@ pub use error::{Error, Result};
 pub use images::{ImageId, Images};
 pub use layers::{ChainId, DiffId, LayerId, LayerInfo, Layers};
 pub use layout::Layout;
+pub use partial::Partial;
 pub use rw::{RwLayer, RwLayers};
 pub use staged::{StagedLayer, UnpackedLayer};
 pub use sweep::Swept;
 pub use tags::Tags;
+pub use verify::Verified;
 pub use volumes::{Volume, Volumes};
 
 use std::collections::BTreeMap;
@@ -61,6 +68,7 @@ pub struct Store {
     pub volumes: Volumes,
     pub containers: Containers,
     layout: Layout,
+    was_cut: bool,
     _lock: lock::Lock,
 }
 
@@ -74,6 +82,11 @@ impl Store {
         let lock = lock::Lock::take(root)?;
         let layout = Layout::new(root);
         layout.create()?;
+        let running = layout.running();
+        let was_cut = running.exists();
+        if !was_cut {
+            durable::write_atomic(&running, b"", 0o600)?;
+        }
         let layers = Layers::open(&layout)?;
         Ok(Store {
             images: Images::open(&layout, &layers)?,
@@ -84,6 +97,7 @@ impl Store {
             containers: Containers::open(layout.containers()),
             layers,
             layout,
+            was_cut,
             _lock: lock,
         })
     }
@@ -91,6 +105,22 @@ impl Store {
     /// The data root.
     pub fn root(&self) -> &Path {
         self.layout.root()
+    }
+
+    /// Says if the last daemon on this data root did not end by itself: power failed, or it was killed.
+    pub fn was_cut(&self) -> bool {
+        self.was_cut
+    }
+
+    /// Notes that this daemon ends by itself.
+    pub fn note_clean_stop(&self) -> Result<()> {
+        durable::remove_durable(&self.layout.running()).map(drop)
+    }
+
+    /// Bytes free for us on the data root's file system.
+    pub fn free_space(&self) -> Result<u64> {
+        let space = sys::fs::space(self.layout.root());
+        error::Doing::doing(space, "ask for the free space of", self.layout.root()).map(|(_, free)| free)
     }
 
     /// Removes what no record refers to. May run at any time, on any thread; meant for the start, in the background.

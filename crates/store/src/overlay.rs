@@ -78,6 +78,17 @@ pub(crate) fn remove(layout: &Layout, id: &str) -> Result<()> {
     }
 }
 
+/// Removes it as [`remove`] does, while the file system happens to commit in the middle of it: for the crash campaign.
+pub(crate) fn remove_slowly(layout: &Layout, id: &str) -> Result<()> {
+    let diff = layout.overlay_layer(id).join("diff");
+    for entry in fs::read_dir(&diff).doing("list", &diff)? {
+        let path = entry.doing("list", &diff)?.path();
+        let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        durable::sync_file_system(&diff)?;
+    }
+    remove(layout, id)
+}
+
 /// Says if a layer's directory has what it must have.
 pub(crate) fn is_complete(layout: &Layout, id: &str) -> bool {
     let directory = layout.overlay_layer(id);

@@ -1,5 +1,6 @@
 //! Makes a layer's tar again, bit for bit, from its files and its tar-split: for push and save.
 
+use crate::checkpoint::Place;
 use crate::error::{Doing, Error, Result};
 use crate::layers::{ChainId, LayerId, Layers, missing};
 use flate2::bufread::MultiGzDecoder;
@@ -7,16 +8,17 @@ use oci::tar_split::{self, AssembleError};
 use rustix::fs::{Mode, OFlags};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, BufReader, PipeReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use sys::resolve::{self, Scope};
 
 type Lines = BufReader<MultiGzDecoder<BufReader<File>>>;
 
 /// A file of a layer whose pages are let go of when it has been read.
-struct Passing(File);
+pub(crate) struct Passing(File);
 
 impl Read for Passing {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -30,6 +32,95 @@ impl Drop for Passing {
     }
 }
 
+/// Opens a file of a layer by its name in the layer's tar.
+pub(crate) fn open(root: BorrowedFd<'_>, name: &[u8]) -> io::Result<Passing> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let name = Path::new(OsStr::from_bytes(name));
+    resolve::open(root, name, Scope::InRoot, flags, Mode::empty()).map(|fd| Passing(File::from(fd)))
+}
+
+/// The beginning of a layer's tar made again from what an interrupted pull left, as a stream of exactly so many bytes.
+///
+/// It is read off the disk, not believed: files are checked against their CRC-64 here, and whoever hashes the stream
+/// and what comes after it knows that everything a checkpoint claims is really there.
+pub(crate) struct Prefix {
+    from: Option<PipeReader>,
+    left: u64,
+    thread: Option<JoinHandle<std::result::Result<(), String>>>,
+}
+
+impl Prefix {
+    /// Nothing: there is no checkpoint.
+    pub fn none() -> Prefix {
+        Prefix {
+            from: None,
+            left: 0,
+            thread: None,
+        }
+    }
+
+    /// Starts a thread that makes the tar up to a place, from the layer's directory and its tar-split.
+    pub fn start(diff: &Path, tar_split: &Path, place: &Place) -> Result<Prefix> {
+        let root = crate::durable::open_directory(diff)?;
+        let split = File::open(tar_split).doing("open", tar_split)?;
+        let (from, to) = io::pipe().doing("make a pipe for", diff)?;
+        let (split_bytes, file) = (place.split_bytes, place.file.clone());
+        let make = move || {
+            let compressed = BufReader::new(split.take(split_bytes));
+            let mut lines = BufReader::with_capacity(64 * 1024, MultiGzDecoder::new(compressed));
+            let mut out = to;
+            let assembled = tar_split::assemble(&mut lines, |name| open(root.as_fd(), name), &mut out);
+            assembled.map_err(|e| e.to_string())?;
+            if let Some((name, bytes)) = file {
+                let begun = open(root.as_fd(), &name).and_then(|file| io::copy(&mut file.take(bytes), &mut out));
+                begun.map_err(|e| e.to_string())?;
+            }
+            Ok(())
+        };
+        let thread = std::thread::Builder::new()
+            .name("layer-again".into())
+            .stack_size(256 * 1024)
+            .spawn(make)
+            .doing("start a thread to read", diff)?;
+        Ok(Prefix {
+            from: Some(from),
+            left: place.tar,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Read for Prefix {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(from) = self.from.as_mut().filter(|_| self.left > 0) else {
+            return Ok(0);
+        };
+        let most = usize::try_from(self.left).map_or(into.len(), |left| left.min(into.len()));
+        let n = from.read(&mut into[..most])?;
+        if n == 0 && most > 0 {
+            let why = self.thread.take().map(JoinHandle::join);
+            let why = match why {
+                Some(Ok(Err(why))) => why,
+                _ => "it is too short".into(),
+            };
+            let text = format!("what an interrupted pull left is damaged: {why}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        self.left -= n as u64;
+        Ok(n)
+    }
+}
+
+impl Drop for Prefix {
+    fn drop(&mut self) {
+        // The thread's next write fails.
+        self.from = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 impl Layers {
     /// Writes the tar a layer came from. Each file is checked against its CRC-64 on the way; whoever needs to be sure
     /// of the whole hashes it and compares with the diff ID.
@@ -39,19 +130,15 @@ impl Layers {
         let (path, mut lines) = self.tar_split(chain)?;
         let diff = self.layout().overlay_layer(&info.cache_id).join("diff");
         let root = crate::durable::open_directory(&diff)?;
-        let open = |name: &[u8]| {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-            let name = Path::new(OsStr::from_bytes(name));
-            resolve::open(root.as_fd(), name, Scope::InRoot, flags, Mode::empty()).map(|fd| Passing(File::from(fd)))
-        };
-        tar_split::assemble(&mut lines, open, out).map_err(|error| self.about(chain, &path, error))
+        tar_split::assemble(&mut lines, |name| open(root.as_fd(), name), out)
+            .map_err(|error| self.about(chain, &path, error))
     }
 
     /// Bytes of the tar a layer came from; no file of the layer is read.
     pub fn tar_length(&self, layer: &LayerId) -> Result<u64> {
         let chain = layer.chain_id();
-        let (path, mut lines) = self.tar_split(chain)?;
-        tar_split::length(&mut lines).map_err(|error| self.about(chain, &path, error))
+        let (path, lines) = self.tar_split(chain)?;
+        tar_split::length(lines).map_err(|error| self.about(chain, &path, error))
     }
 
     fn tar_split(&self, chain: &ChainId) -> Result<(PathBuf, Lines)> {

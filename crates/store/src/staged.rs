@@ -1,11 +1,18 @@
-//! A layer on its way to becoming one: staged, unpacked, committed. Dropped before that, it leaves nothing.
+//! A layer on its way to becoming one: staged, unpacked, committed. Dropped before that, it leaves nothing, or what
+//! its next pull can go on with.
 
-use crate::error::{Error, Result};
+use crate::checkpoint::{Checkpoint, Identity, Keeper};
+use crate::error::{Doing, Error, Result};
 use crate::layers::{self, DiffId, LayerId, LayerInfo, Layers};
-use crate::unpack::{self, Outcome};
+use crate::partial::{self, Partial};
+use crate::restart::Restartable;
+use crate::unpack::{self, Outcome, Target};
 use crate::{durable, id, overlay};
-use std::io::Read;
+use std::fs;
+use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
+
+const TAR_SPLIT: &str = "tar-split.json.gz";
 
 /// A directory in its final place that nobody refers to.
 #[derive(Debug)]
@@ -16,13 +23,23 @@ pub struct StagedLayer {
     /// Where the record is put together, in `layerdb/tmp`, named as Docker names it.
     record: PathBuf,
     committed: bool,
+    /// The checkpoints of a pull.
+    partial: Option<Partial>,
+    /// What the checkpoints tell of is good, only not all of it is here.
+    keep: bool,
 }
 
 impl StagedLayer {
-    pub(crate) fn create(layers: &Layers, parent: Option<LayerId>) -> Result<StagedLayer> {
+    pub(crate) fn create(layers: &Layers, parent: Option<LayerId>, partial: Option<Partial>) -> Result<StagedLayer> {
         let layout = layers.layout();
-        let (cache_id, record_name) = (id::long(), format!("write-set{}", id::temporary()));
+        let before = partial.as_ref().and_then(|partial| partial.checkpoint.as_ref());
+        let resumed = before.is_some();
+        let (cache_id, record_name) = match before {
+            Some(checkpoint) => (checkpoint.identity.cache_id.clone(), checkpoint.identity.record.clone()),
+            None => (id::long(), format!("write-set{}", id::temporary())),
+        };
         layers.stage_name(&cache_id);
+        layers.stage_name(&record_name);
         let record = layout.layer_tmp().join(record_name);
         let staged = StagedLayer {
             layers: layers.clone(),
@@ -30,34 +47,114 @@ impl StagedLayer {
             cache_id,
             record,
             committed: false,
+            partial,
+            keep: false,
         };
-        let below = match &staged.parent {
-            None => None,
-            Some(parent) => Some(
-                layers
-                    .info(parent.chain_id())
-                    .ok_or_else(|| layers::missing(parent.chain_id()))?
-                    .cache_id,
-            ),
-        };
-        overlay::create(layout, &staged.cache_id, below.as_deref())?;
+        if resumed {
+            staged.clear_record()?;
+            return Ok(staged);
+        }
+        overlay::create(layout, &staged.cache_id, staged.parent_cache_id()?.as_deref())?;
         durable::mkdir(&staged.record, 0o700)?;
         Ok(staged)
+    }
+
+    /// Removes what a run that was cut at its very end had written of the record: it is written again.
+    fn clear_record(&self) -> Result<()> {
+        for entry in fs::read_dir(&self.record).doing("list", &self.record)? {
+            let entry = entry.doing("list", &self.record)?;
+            if entry.file_name() != TAR_SPLIT {
+                fs::remove_file(entry.path()).doing("remove", entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn parent_cache_id(&self) -> Result<Option<String>> {
+        let Some(parent) = &self.parent else { return Ok(None) };
+        let chain = parent.chain_id();
+        let info = self.layers.info(chain).ok_or_else(|| layers::missing(chain))?;
+        Ok(Some(info.cache_id))
     }
 
     /// Unpacks an uncompressed tar, to its very end. When this returns, files and record are durable, but not a layer
     /// yet: [`UnpackedLayer::commit`] makes it one. On an error everything is removed.
     pub fn unpack(self, tar: impl Read) -> Result<UnpackedLayer> {
-        let diff = self.diff_path();
-        let split = self.record.join("tar-split.json.gz");
-        let outcome = unpack::layer(tar, &diff, &split, |outcome| {
-            layers::write_record(&self.record, &self.info(outcome))
-        })?;
+        let outcome = self.run(tar, None, None)?;
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
-    fn diff_path(&self) -> PathBuf {
-        self.layers.layout().overlay_layer(&self.cache_id).join("diff")
+    /// Says if an earlier pull is gone on with, and so the blob's first bytes are not asked for again.
+    pub fn is_resumed(&self) -> bool {
+        self.partial
+            .as_ref()
+            .is_some_and(|partial| partial.checkpoint.is_some())
+    }
+
+    /// Unpacks a blob, compressed or not, from [`Partial::offset`] to its very end, noting checkpoints on the way.
+    /// As [`StagedLayer::unpack`], but after an error of the stream itself, what is there is kept for the next pull.
+    pub fn unpack_blob(mut self, blob: impl Read) -> Result<UnpackedLayer> {
+        let result = self.run_blob(blob);
+        if let Err(error) = &result {
+            self.keep = is_interruption(error);
+        }
+        result.map(|outcome| UnpackedLayer { staged: self, outcome })
+    }
+
+    fn run_blob(&self, blob: impl Read) -> Result<Outcome> {
+        let before = self.partial.as_ref().and_then(|partial| partial.checkpoint.as_ref());
+        let mut stream = match before {
+            None => Restartable::open(blob)?,
+            Some(checkpoint) => Restartable::resume(blob, checkpoint.point.clone())?,
+        };
+        let keeper = match &self.partial {
+            None => None,
+            Some(partial) => {
+                let identity = Identity {
+                    blob: partial.blob.clone(),
+                    cache_id: self.cache_id.clone(),
+                    parent_cache_id: self.parent_cache_id()?,
+                    record: self.record_name(),
+                };
+                Some(Keeper::new(partial.directory.clone(), identity, stream.points()))
+            }
+        };
+        if let Some(checkpoint) = before {
+            // What lies between the place where decompression could begin and the place reached.
+            let again = checkpoint.place.tar - checkpoint.point.output;
+            let skipped = io::copy(&mut stream.by_ref().take(again), &mut io::sink());
+            let skipped = skipped.map_err(|source| Error::Io {
+                doing: "read layer".into(),
+                source,
+            })?;
+            if skipped != again {
+                return Err(Error::Invalid("a checkpoint is beyond the end of its layer".into()));
+            }
+        }
+        let outcome = self.run(&mut stream, before, keeper)?;
+        // What follows the archive is part of the blob and of its digest.
+        stream.drain().map_err(|source| Error::Io {
+            doing: "read the rest of the blob".into(),
+            source,
+        })?;
+        Ok(outcome)
+    }
+
+    fn run(&self, tar: impl Read, from: Option<&Checkpoint>, keeper: Option<Keeper>) -> Result<Outcome> {
+        let target = Target {
+            diff: &self.layers.layout().overlay_layer(&self.cache_id).join("diff"),
+            tar_split: &self.record.join(TAR_SPLIT),
+            from: from.map(|checkpoint| &checkpoint.place),
+            keeper,
+        };
+        unpack::layer(tar, target, |outcome| {
+            layers::write_record(&self.record, &self.info(outcome))
+        })
+    }
+
+    fn record_name(&self) -> String {
+        let name = self.record.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
     }
 
     fn info(&self, outcome: &Outcome) -> LayerInfo {
@@ -70,15 +167,35 @@ impl StagedLayer {
     }
 }
 
+/// Says if the stream ended before its time and what came of it is good: a network that broke, a client that left.
+/// A full disk, damaged data and what no layer may hold are no such thing.
+fn is_interruption(error: &Error) -> bool {
+    matches!(error, Error::Io { doing, source } if doing == "read layer" && source.kind() == ErrorKind::Other)
+}
+
 impl Drop for StagedLayer {
     fn drop(&mut self) {
-        if !self.committed {
-            if let Err(error) = overlay::remove(self.layers.layout(), &self.cache_id) {
+        let layout = self.layers.layout();
+        let kept = self.keep && !self.committed;
+        if let Some(partial) = self.partial.as_ref().filter(|_| !kept)
+            && let Err(error) = partial::remove(layout, &partial.directory, None)
+        {
+            log::warn!("left to the sweep: {error}");
+        }
+        // Without a checkpoint there is nothing to go on with.
+        let kept = kept
+            && self
+                .partial
+                .as_ref()
+                .is_some_and(|partial| Checkpoint::load(&partial.directory).is_some());
+        if !self.committed && !kept {
+            if let Err(error) = overlay::remove(layout, &self.cache_id) {
                 log::warn!("left to the sweep: {error}");
             }
-            let _ = std::fs::remove_dir_all(&self.record);
+            let _ = fs::remove_dir_all(&self.record);
         }
         self.layers.unstage_name(&self.cache_id);
+        self.layers.unstage_name(&self.record_name());
     }
 }
 
@@ -111,6 +228,31 @@ impl UnpackedLayer {
             .adopt(self.staged.parent.as_ref(), info, &self.staged.record)?;
         self.staged.committed = adopted;
         Ok(layer)
+    }
+
+    /// Puts it in the place of the same layer, which was found damaged, in one step: the directories of their files
+    /// change places, so that everything that refers to the layer refers to the good one. What has the layer mounted
+    /// keeps the old files until it is mounted anew.
+    pub fn replace(self, damaged: &LayerId) -> Result<()> {
+        let layers = &self.staged.layers;
+        let chain = damaged.chain_id();
+        let old = layers.info(chain).ok_or_else(|| layers::missing(chain))?;
+        if self.outcome.diff_id != old.diff_id {
+            return Err(Error::Invalid(format!(
+                "replace layer {}: its diff ID is {}, that of the new one {}",
+                chain.digest(),
+                old.diff_id.0,
+                self.outcome.diff_id.0
+            )));
+        }
+        let layout = layers.layout();
+        let there = layout.overlay_layer(&old.cache_id).join("diff");
+        let split = layout.layer_record(chain).join(TAR_SPLIT);
+        // Both tar-splits tell the same of the same tar, so either goes with either directory.
+        let bytes = fs::read(self.staged.record.join(TAR_SPLIT)).doing("read", &self.staged.record)?;
+        durable::write_atomic(&split, &bytes, 0o644)?;
+        durable::exchange(&layout.overlay_layer(&self.staged.cache_id).join("diff"), &there)?;
+        layers.set_damaged(chain, false)
     }
 
     /// Makes it a layer whatever its diff ID: for what is made here, by commit or build.

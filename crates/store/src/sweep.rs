@@ -8,7 +8,7 @@ use crate::error::{Doing, Error, Result};
 use crate::layers::Layers;
 use crate::layout::Layout;
 use crate::rw::RwLayers;
-use crate::{durable, id, overlay, walk};
+use crate::{durable, id, overlay, partial, walk};
 use rustix::mount::UnmountFlags;
 use std::fs;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub(crate) fn sweep(layout: &Layout, layers: &Layers, rw: &RwLayers) -> Swept {
     let done = [
         orphans(layout, layers, rw, &mut swept),
         links(layout, &mut swept),
-        temporary(layout, &mut swept),
+        temporary(layout, layers, &mut swept),
     ];
     swept
         .errors
@@ -45,11 +45,14 @@ fn orphans(layout: &Layout, layers: &Layers, rw: &RwLayers, swept: &mut Swept) -
     let names = list(&layout.overlay())?;
     // After listing: what came to be since then is not in the list, what is in it and known stays.
     let staged: Vec<bool> = names.iter().map(|name| layers.is_staged(name)).collect();
-    let Some(known) = layers.cache_ids() else {
+    // After asking what is staged: a pull that is interrupted just now was staged then, or has its checkpoint.
+    let partial = partial::sweep(layout, layers)?;
+    let Some(mut known) = layers.cache_ids() else {
         return Err(Error::Conflict(
             "sweep layers: left alone, because a record could not be read".into(),
         ));
     };
+    known.extend(partial.into_iter().map(|identity| identity.cache_id));
     let containers = rw.overlay_names();
     for (name, staged) in names.iter().zip(staged) {
         let base = name.strip_suffix("-removing").unwrap_or(name);
@@ -86,7 +89,7 @@ fn links(layout: &Layout, swept: &mut Swept) -> Result<()> {
     Ok(())
 }
 
-fn temporary(layout: &Layout, swept: &mut Swept) -> Result<()> {
+fn temporary(layout: &Layout, layers: &Layers, swept: &mut Swept) -> Result<()> {
     let image = layout.repositories();
     let image = image.parent().unwrap_or(layout.root());
     let mut directories = vec![
@@ -109,11 +112,21 @@ fn temporary(layout: &Layout, swept: &mut Swept) -> Result<()> {
         );
     }
     for directory in directories {
-        for name in list(&directory)? {
+        let names = list(&directory)?;
+        let staged: Vec<bool> = names.iter().map(|name| layers.is_staged(name)).collect();
+        let partial = match directory == layout.layer_tmp() {
+            true => partial::sweep(layout, layers)?,
+            false => Vec::new(),
+        };
+        for (name, staged) in names.into_iter().zip(staged) {
+            if staged || partial.iter().any(|identity| identity.record == name) {
+                continue;
+            }
             let unfinished = name.starts_with(durable::TMP)
                 || name.starts_with("write-set-")
                 || (directory == layout.layer_records() && name.ends_with("-removing"));
-            if !unfinished || id::is_ours(&name) {
+            // What is being put together in `layerdb/tmp` is staged by its name.
+            if !unfinished || (id::is_ours(&name) && !name.starts_with("write-set-")) {
                 continue;
             }
             let path = directory.join(&name);
@@ -130,7 +143,11 @@ fn temporary(layout: &Layout, swept: &mut Swept) -> Result<()> {
 }
 
 fn remove(path: &Path) -> Result<u64> {
-    let metadata = fs::symlink_metadata(path).doing("look at", path)?;
+    let metadata = match fs::symlink_metadata(path) {
+        // Finished since it was listed.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        other => other.doing("look at", path)?,
+    };
     if metadata.is_dir() {
         let bytes = walk::size(path).unwrap_or(0);
         fs::remove_dir_all(path).doing("remove", path)?;

@@ -7,24 +7,26 @@
 
 mod batch;
 mod parents;
+mod split;
 mod tree;
 
 pub use tree::Rules;
 
+use crate::checkpoint::{Keeper, Pending, Place};
 use crate::error::{Doing, Error, Result};
-use crate::hash::Hashing;
 use crate::layers::DiffId;
+use crate::rebuild::Prefix;
 use batch::Batches;
-use flate2::{Compression, write::GzEncoder};
-use oci::tar::{Reader, TarError};
-use oci::tar_split::Splitter;
+use oci::digest::Digest;
+use oci::tar::{Kind, Reader, Tap, TarError};
+use oci::tar_split::{Crc64, Splitter};
+use ring::digest::{Context, SHA256};
+use split::SplitFile;
 use std::collections::HashSet;
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufReader, BufWriter, Read};
-use std::os::fd::OwnedFd;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
-use tree::Tree;
+use tree::{Begun, Middle, Tree};
 
 /// Bytes read at once: large enough to make few calls, small enough for a device with 64 MB.
 const BUFFER: usize = 128 * 1024;
@@ -42,23 +44,44 @@ pub struct Outcome {
     pub entries: u64,
 }
 
+/// Tar bytes between two checkpoints that only have to outlive this process: they cost 33 KB in memory each.
+const CHECKPOINT_EVERY: u64 = 1 << 20;
+
+/// Where a layer is unpacked, and what an earlier run left there.
+pub(crate) struct Target<'a> {
+    pub diff: &'a Path,
+    pub tar_split: &'a Path,
+    /// Goes on from here: `tar` gives what follows.
+    pub from: Option<&'a Place>,
+    /// Notes checkpoints.
+    pub keeper: Option<Keeper>,
+}
+
 /// Unpacks a layer's tar into `diff` and writes its tar-split to the new file `tar_split`. `seal` writes what else
 /// must be durable at the end. When this returns, all of it is: files, times, tar-split.
-pub(crate) fn layer(
-    tar: impl Read,
-    diff: &Path,
-    tar_split: &Path,
-    seal: impl FnOnce(&Outcome) -> Result<()>,
-) -> Result<Outcome> {
+///
+/// Going on after an interruption is the same with the beginning of the tar made again from the disk: its entries are
+/// only taken note of, and everything that depends on them, the diff ID first of all, comes out as if it had been one
+/// run. A damaged beginning is an error, and never part of a layer.
+pub(crate) fn layer(tar: impl Read, target: Target<'_>, seal: impl FnOnce(&Outcome) -> Result<()>) -> Result<Outcome> {
+    let Target {
+        diff,
+        tar_split,
+        from,
+        keeper,
+    } = target;
     let root = crate::durable::open_directory(diff)?;
-    let split_file = File::create_new(tar_split).doing("create", tar_split)?;
-    let kept = split_file.try_clone().doing("open", tar_split)?;
-    let split = GzEncoder::new(BufWriter::with_capacity(BUFFER / 4, split_file), Compression::fast());
-    let source = BufReader::with_capacity(BUFFER, Hashing::new(tar));
+    let from = from.filter(|place| place.tar > 0);
+    let split = SplitFile::open(tar_split, from.map(|place| place.split_bytes))?;
+    let kept = split.duplicate().doing("open", tar_split)?;
+    let before = from.map_or(Ok(Prefix::none()), |place| Prefix::start(diff, tar_split, place))?;
+    let source = Hashed::new(before.chain(tar));
     let mut reader = Reader::with_tap(source, Splitter::new(split));
     let mut tree = Tree::new(root, diff, Rules::layer())?;
     let mut batches = Batches::start(diff)?;
     let mut names = Names::default();
+    let mut pauses = Pauses::new(keeper, from);
+    let mut replay = from;
     let mut entries = 0;
     while let Some(entry) = reader.next_entry().map_err(read_error)? {
         entries += 1;
@@ -66,29 +89,152 @@ pub(crate) fn layer(
             // tar-split cannot tell two files of one name apart, so Docker refuses such a layer in these words.
             return Err(Error::Invalid("duplicates of file paths not supported".into()));
         }
-        let content = tree.add(&entry, &mut reader, &mut batches)?;
+        let mut begun = None;
+        if let Some(place) = replay {
+            let whole = reader.position().saturating_add(entry.stored) <= place.tar;
+            if whole {
+                tree.recall(&entry);
+                reader.skip_rest().map_err(read_error)?;
+            } else {
+                begun = Some(recall_part(&mut reader, place.tar)?);
+            }
+            if reader.position() >= place.tar {
+                // All that comes now is new, and what tar-split has of the rest is in the file already.
+                reader.tap_mut().restart(place.split_lines);
+                reader.tap_mut().out_mut().go_on();
+                replay = None;
+            }
+            if whole {
+                continue;
+            }
+        }
+        let mut pause = |reader: &mut Reader<_, _>, batches: &mut Batches, middle: Middle<'_>| {
+            pauses.within(reader, batches, &entry.name, &middle)
+        };
+        let content = tree.add(&entry, begun, &mut reader, &mut batches, &mut pause)?;
+        if from.is_some() && entry.kind == Kind::Directory && names.has_whiteout_of(&entry.name) {
+            // The earlier run may have been cut between making the directory and making it opaque.
+            tree.make_opaque(&entry.name)?;
+        }
         let (size, crc) = content.unwrap_or((0, 0));
         reader
             .tap_mut()
             .file(&entry.name, size, crc)
             .doing("write", tar_split)?;
+        reader.skip_rest().map_err(read_error)?;
+        pauses.between(&mut reader, &mut batches)?;
+    }
+    if replay.is_some() {
+        return Err(Error::Invalid("a checkpoint is beyond the end of its layer".into()));
     }
     let (source, split, tar_bytes) = reader.finish().map_err(read_error)?;
-    let out = split.finish().and_then(GzEncoder::finish).doing("write", tar_split)?;
-    out.into_inner()
-        .map_err(io::IntoInnerError::into_error)
-        .doing("write", tar_split)?;
+    split.finish().and_then(SplitFile::finish).doing("write", tar_split)?;
     let size = tree.finish()?;
     let outcome = Outcome {
-        diff_id: DiffId(source.into_inner().finish().0),
+        diff_id: DiffId(source.finish()),
         size,
         tar_bytes,
         entries,
     };
     seal(&outcome)?;
-    batches.file(OwnedFd::from(kept))?;
+    batches.file(kept);
     batches.finish()?;
     Ok(outcome)
+}
+
+/// Passes the part of a file's content that an earlier run wrote, up to a byte of the tar.
+fn recall_part<R: BufRead, T: Tap>(reader: &mut Reader<R, T>, end: u64) -> Result<Begun> {
+    let (mut done, mut crc) = (0, Crc64::default());
+    while reader.position() < end {
+        let left = end - reader.position();
+        let chunk = reader.chunk().map_err(read_error)?;
+        let n = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
+        if n == 0 {
+            break;
+        }
+        crc.update(&chunk[..n]);
+        reader.consume(n).map_err(read_error)?;
+        done += n as u64;
+    }
+    Ok(Begun { done, crc })
+}
+
+/// When a batch is made, and when a checkpoint.
+struct Pauses {
+    keeper: Option<Keeper>,
+    /// The byte of the tar at which the next checkpoint is due.
+    next: u64,
+}
+
+impl Pauses {
+    fn new(keeper: Option<Keeper>, from: Option<&Place>) -> Pauses {
+        Pauses {
+            keeper,
+            next: from.map_or(0, |place| place.tar) + CHECKPOINT_EVERY,
+        }
+    }
+
+    fn is_due<R: BufRead, T: Tap>(&self, reader: &Reader<R, T>, batches: &Batches) -> bool {
+        batches.is_due() || (self.keeper.is_some() && reader.position() >= self.next)
+    }
+
+    /// Between two entries.
+    fn between<R: BufRead>(
+        &mut self,
+        reader: &mut Reader<R, Splitter<SplitFile>>,
+        batches: &mut Batches,
+    ) -> Result<()> {
+        if !self.is_due(reader, batches) {
+            return Ok(());
+        }
+        let checkpoint = self.note(reader, None)?;
+        match batches.is_due() {
+            true => batches.hand_over(checkpoint),
+            false => Ok(()),
+        }
+    }
+
+    /// In the middle of a file.
+    fn within<R: BufRead>(
+        &mut self,
+        reader: &mut Reader<R, Splitter<SplitFile>>,
+        batches: &mut Batches,
+        name: &[u8],
+        middle: &Middle<'_>,
+    ) -> Result<()> {
+        if !self.is_due(reader, batches) {
+            return Ok(());
+        }
+        let checkpoint = match middle.done {
+            Some(done) => self.note(reader, Some((name.to_vec(), done)))?,
+            None => None,
+        };
+        if batches.is_due() {
+            batches.part(middle.file)?;
+            batches.hand_over(checkpoint)?;
+        }
+        Ok(())
+    }
+
+    fn note<R: BufRead>(
+        &mut self,
+        reader: &mut Reader<R, Splitter<SplitFile>>,
+        file: Option<(Vec<u8>, u64)>,
+    ) -> Result<Option<Pending>> {
+        let Some(keeper) = &mut self.keeper else {
+            return Ok(None);
+        };
+        let tar = reader.position();
+        self.next = tar + CHECKPOINT_EVERY;
+        let split_lines = reader.tap_mut().mark().doing("write", "tar-split")?;
+        let split_bytes = reader.tap_mut().out_mut().mark().doing("write", "tar-split")?;
+        keeper.keep(Place {
+            tar,
+            split_bytes,
+            split_lines,
+            file,
+        })
+    }
 }
 
 /// Unpacks a tar into a directory that is in use, by other rules than a layer's: `docker cp`, `ADD`. Durable when it
@@ -99,12 +245,59 @@ pub fn into_directory(tar: impl Read, directory: &Path, rules: Rules) -> Result<
     let mut tree = Tree::new(root, directory, rules)?;
     let mut batches = Batches::start(directory)?;
     while let Some(entry) = reader.next_entry().map_err(read_error)? {
-        tree.add(&entry, &mut reader, &mut batches)?;
+        let mut pause = |_: &mut Reader<_, _>, batches: &mut Batches, middle: Middle<'_>| match batches.is_due() {
+            true => batches.part(middle.file).and_then(|()| batches.hand_over(None)),
+            false => Ok(()),
+        };
+        tree.add(&entry, None, &mut reader, &mut batches, &mut pause)?;
+        if batches.is_due() {
+            batches.hand_over(None)?;
+        }
     }
     reader.finish().map_err(read_error)?;
     let size = tree.finish()?;
     batches.finish()?;
     Ok(size)
+}
+
+/// Hashes what is taken from a buffered stream; what was only read ahead does not count yet.
+struct Hashed<R> {
+    inner: BufReader<R>,
+    context: Context,
+}
+
+impl<R: Read> Hashed<R> {
+    fn new(inner: R) -> Hashed<R> {
+        Hashed {
+            inner: BufReader::with_capacity(BUFFER, inner),
+            context: Context::new(&SHA256),
+        }
+    }
+
+    fn finish(self) -> Digest {
+        crate::hash::digest(self.context.finish())
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let chunk = self.fill_buf()?;
+        let n = chunk.len().min(into.len());
+        into[..n].copy_from_slice(&chunk[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl<R: Read> BufRead for Hashed<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.context.update(&self.inner.buffer()[..n]);
+        self.inner.consume(n);
+    }
 }
 
 fn read_error(error: TarError) -> Error {
@@ -129,5 +322,19 @@ impl Names {
         let mut path = Vec::with_capacity(name.len());
         parents::clean(name, &mut path);
         self.seen.insert(self.key.hash_one(&path))
+    }
+
+    /// Says if the archive had the whiteout of a name before.
+    fn has_whiteout_of(&self, name: &[u8]) -> bool {
+        let mut path = Vec::with_capacity(name.len());
+        parents::clean(name, &mut path);
+        let (parent, name) = parents::split(&path);
+        let mut whiteout = parent.to_vec();
+        if !parent.is_empty() {
+            whiteout.push(b'/');
+        }
+        whiteout.extend_from_slice(b".wh.");
+        whiteout.extend_from_slice(name);
+        self.seen.contains(&self.key.hash_one(&whiteout))
     }
 }

@@ -3,6 +3,7 @@ pub mod bpf;
 pub mod caps;
 pub mod crash;
 pub mod fs;
+pub mod inflate;
 pub mod mount;
 pub mod namespace;
 pub mod process;

@@ -40,6 +40,19 @@ pub fn clone(flags: u64) -> io::Result<Side> {
     }
 }
 
+/// Gives this thread, and those it starts, the lowest best-effort I/O priority: schedulers that know priorities serve
+/// others first. Never the idle class, which may wait for ever on a busy device. Source: ioprio_set(2).
+pub fn lower_io_priority() -> io::Result<()> {
+    const WHO_PROCESS: libc::c_long = 1;
+    const BEST_EFFORT_LOWEST: libc::c_long = (2 << 13) | 7;
+    let this_thread: libc::c_long = 0;
+    // SAFETY: three plain numbers go in, nothing is written.
+    match unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, this_thread, BEST_EFFORT_LOWEST) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Ends this process at once, without running destructors or exit handlers.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes any value and does not return.

@@ -19,6 +19,7 @@ mod formats;
 mod history;
 mod image_inspect;
 mod image_prune;
+mod image_verify;
 mod images;
 mod import;
 mod info;
@@ -102,6 +103,7 @@ const TABLE: &[&Command] = &[
     &image_prune::COMMAND,
     &import::COMMAND,
     &load::COMMAND,
+    &image_verify::COMMAND,
     &pull::COMMAND,
     &push::COMMAND,
     &rmi::COMMAND,

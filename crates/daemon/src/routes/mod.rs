@@ -39,6 +39,7 @@ const SERVED: &[Route] = &[
     images::tag::ROUTE,
     images::remove::ROUTE,
     images::prune::ROUTE,
+    images::verify::ROUTE,
     containers::list::ROUTE,
     containers::create::ROUTE,
     containers::inspect::ROUTE,

@@ -316,14 +316,19 @@ impl<R: BufRead, T: Tap> Reader<R, T> {
         Ok(())
     }
 
-    fn skip_content(&mut self) -> Result<(), TarError> {
+    /// Passes what is left of the current entry's content, but not the padding behind it.
+    pub fn skip_rest(&mut self) -> Result<(), TarError> {
         loop {
             let n = self.chunk()?.len();
             if n == 0 {
-                break;
+                return Ok(());
             }
             self.consume(n)?;
         }
+    }
+
+    fn skip_content(&mut self) -> Result<(), TarError> {
+        self.skip_rest()?;
         let mut zeros = [0u8; BLOCK];
         let pad = clamp(BLOCK, self.padding);
         self.padding = 0;

@@ -44,7 +44,7 @@ impl Cancel {
     }
 
     /// Sleeps for `time`, or less when cancelled. False when cancelled.
-    pub(crate) fn sleep(&self, time: Duration) -> bool {
+    pub fn sleep(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         while !self.is_cancelled() {
             let left = end.saturating_duration_since(Instant::now());

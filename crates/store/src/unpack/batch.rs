@@ -3,7 +3,9 @@
 //! A thread runs `syncfs`, then `FADV_DONTNEED` over the batch's files. The hand-over waits for the batch before, so
 //! that at most two batches are in the page cache: one on its way to the device, one being written.
 
+use crate::checkpoint::Pending;
 use crate::error::{Doing, Result};
+use crate::fault::{self, Fault};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,9 +14,15 @@ use std::thread::JoinHandle;
 /// Files in a batch at most, be they ever so small: what syncfs writes for each inode adds up, too.
 const FILES: u64 = 4000;
 
+/// What becomes durable at once, and the checkpoint that is true from then on.
+struct Batch {
+    files: Vec<OwnedFd>,
+    checkpoint: Option<Pending>,
+}
+
 /// The writer's end.
 pub(super) struct Batches {
-    to: Option<SyncSender<Vec<OwnedFd>>>,
+    to: Option<SyncSender<Batch>>,
     thread: Option<JoinHandle<Result<()>>>,
     batch: Vec<OwnedFd>,
     bytes: u64,
@@ -46,43 +54,48 @@ impl Batches {
         })
     }
 
-    /// Counts bytes just written to a file that goes on; a large file is let go of in pieces.
-    pub fn wrote(&mut self, file: &OwnedFd, bytes: u64) -> Result<()> {
+    /// Counts bytes just written to a file that goes on.
+    pub fn wrote(&mut self, bytes: u64) {
         self.bytes += bytes;
-        if self.bytes < self.byte_limit {
-            return Ok(());
-        }
-        self.batch.push(
-            file.try_clone()
-                .doing("duplicate a descriptor of", "a file being unpacked")?,
-        );
-        self.hand_over()
     }
 
     /// Takes a file that is complete.
-    pub fn file(&mut self, file: OwnedFd) -> Result<()> {
+    pub fn file(&mut self, file: OwnedFd) {
         self.batch.push(file);
-        self.entry()
+        self.entries += 1;
+    }
+
+    /// Takes a file that goes on: a large one is let go of in pieces.
+    pub fn part(&mut self, file: &OwnedFd) -> Result<()> {
+        let file = file.try_clone();
+        self.batch
+            .push(file.doing("duplicate a descriptor of", "a file being unpacked")?);
+        Ok(())
     }
 
     /// Counts an entry without content.
-    pub fn entry(&mut self) -> Result<()> {
+    pub fn entry(&mut self) {
         self.entries += 1;
-        if self.entries >= FILES || self.batch.len() >= self.descriptor_limit {
-            return self.hand_over();
-        }
-        Ok(())
+    }
+
+    /// Says if it is time for [`Batches::hand_over`].
+    pub fn is_due(&self) -> bool {
+        self.bytes >= self.byte_limit || self.entries >= FILES || self.batch.len() >= self.descriptor_limit
     }
 
     /// Waits until everything is on the device, and reports what went wrong on the way.
     pub fn finish(mut self) -> Result<()> {
-        self.hand_over()?;
+        self.hand_over(None)?;
         self.join()
     }
 
-    fn hand_over(&mut self) -> Result<()> {
+    /// Has everything so far made durable, and after that the checkpoint written that says so.
+    pub fn hand_over(&mut self, checkpoint: Option<Pending>) -> Result<()> {
         (self.bytes, self.entries) = (0, 0);
-        let batch = std::mem::take(&mut self.batch);
+        let batch = Batch {
+            files: std::mem::take(&mut self.batch),
+            checkpoint,
+        };
         match self.to.as_ref().map(|to| to.send(batch)) {
             Some(Ok(())) => Ok(()),
             // The thread ends early only with an error, which says what the matter is.
@@ -110,10 +123,16 @@ impl Drop for Batches {
     }
 }
 
-fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Vec<OwnedFd>>) -> Result<()> {
-    while let Ok(files) = batches.recv() {
-        sys::fs::syncfs(root).doing("sync file system of", shown)?;
-        for file in files {
+fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Batch>) -> Result<()> {
+    while let Ok(batch) = batches.recv() {
+        if !fault::is(Fault::NoDataSync) && !fault::is(Fault::RecordFirst) {
+            sys::fs::syncfs(root).doing("sync file system of", shown)?;
+        }
+        if let Some(checkpoint) = batch.checkpoint {
+            // Not synced by itself: the next batch does that, and until then the one before counts.
+            checkpoint.write()?;
+        }
+        for file in batch.files {
             // Advice: where it is not taken, the kernel finds the pages itself, later.
             let _ = sys::fs::drop_cache(&file);
         }
@@ -121,12 +140,17 @@ fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Vec<OwnedFd>>) ->
     Ok(())
 }
 
-/// A sixteenth of memory, 4 to 32 MiB: two of them must not push out what the device is working with.
+/// A thirty-second of memory, 4 to 16 MiB: two of them must not push out what the device is working with, and three
+/// are what a power failure costs at most.
 fn byte_limit() -> u64 {
+    #[cfg(feature = "known-bad")]
+    if let Some(limit) = fault::batch_limit() {
+        return limit;
+    }
     let info = rustix::system::sysinfo();
     #[allow(clippy::useless_conversion, reason = "the kernel's long has 32 bits on some targets")]
     let memory = u64::from(info.mem_unit).max(1).saturating_mul(info.totalram.into());
-    (memory / 16).clamp(4 << 20, 32 << 20)
+    (memory / 32).clamp(4 << 20, 16 << 20)
 }
 
 /// An eighth of the descriptors this process may have, so that several layers can be unpacked at once.

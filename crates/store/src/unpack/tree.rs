@@ -62,8 +62,26 @@ pub(super) struct Tree {
     /// Times of directories, set at the end: making a file in one changes them.
     times: Vec<(Vec<u8>, Timestamps)>,
     size: u64,
+    /// An earlier run was here before: what is found need not come from this archive's entries so far.
+    resumed: bool,
     /// New files may not have the group or mode asked for: a directory has set-group-ID or a default ACL.
     inherits: bool,
+}
+
+/// The middle of a file's content.
+pub(super) struct Middle<'a> {
+    pub file: &'a OwnedFd,
+    /// Bytes of it that are written; nothing for a sparse file, which cannot be gone on with.
+    pub done: Option<u64>,
+}
+
+/// Called in the middle of files, for who wants to make a batch or note a checkpoint.
+pub(super) type Pause<'a, R, T> = &'a mut dyn FnMut(&mut Reader<R, T>, &mut Batches, Middle<'_>) -> Result<()>;
+
+/// A file that an earlier run had begun: bytes that are there, and their CRC.
+pub(super) struct Begun {
+    pub done: u64,
+    pub crc: Crc64,
 }
 
 /// A name in an open directory, and the whole path for messages.
@@ -86,16 +104,53 @@ impl Tree {
             umask,
             times: Vec::new(),
             size: 0,
+            resumed: false,
             inherits,
         })
     }
 
-    /// Makes one entry. Of a regular file whose content can be read again, returns size and CRC-64.
+    /// Takes note of an entry that an earlier run made.
+    pub fn recall(&mut self, entry: &Entry) {
+        self.resumed = true;
+        let mut path = Vec::with_capacity(entry.name.len());
+        clean(&entry.name, &mut path);
+        let name = split(&path).1;
+        if name.is_empty() || (self.rules.whiteouts && name.starts_with(b".wh.")) {
+            return;
+        }
+        match entry.kind {
+            Kind::Directory => return self.directory_made(&path, entry),
+            Kind::Regular => self.size += entry.size,
+            Kind::Symlink => self.size += entry.link.len() as u64,
+            _ => {}
+        }
+        if self.times.iter().any(|(directory, _)| *directory == path) {
+            self.forget_times(&path);
+        }
+    }
+
+    /// Makes a directory of the archive opaque: a whiteout of its name is in the archive, too.
+    pub fn make_opaque(&mut self, name: &[u8]) -> Result<()> {
+        let mut path = Vec::with_capacity(name.len());
+        clean(name, &mut path);
+        let (parent, name) = split(&path);
+        let at = self.parents.open(parent, false)?;
+        self.set_opaque(Place {
+            at: &at,
+            name,
+            path: &path,
+        })
+    }
+
+    /// Makes one entry, or completes one that was begun. Of a regular file whose content can be read again, returns
+    /// size and CRC-64.
     pub fn add<R: BufRead, T: Tap>(
         &mut self,
         entry: &Entry,
+        begun: Option<Begun>,
         reader: &mut Reader<R, T>,
         batches: &mut Batches,
+        pause: Pause<'_, R, T>,
     ) -> Result<Option<(u64, u64)>> {
         let mut path = Vec::with_capacity(entry.name.len());
         clean(&entry.name, &mut path);
@@ -124,7 +179,7 @@ impl Tree {
                 reader.tap_content();
                 self.whiteout(place, hidden, entry)?;
             }
-            (_, Kind::Regular) => return self.regular(place, entry, reader, batches),
+            (_, Kind::Regular) => return self.regular(place, entry, begun, reader, batches, pause),
             (_, Kind::Directory) => self.directory(place, entry)?,
             (_, Kind::HardLink) => self.hard_link(place, entry)?,
             (_, Kind::Symlink) => {
@@ -150,7 +205,7 @@ impl Tree {
             }
             (_, Kind::Other(flag)) => return Err(self.refuse(&path, &format!("unhandled tar header type {flag}"))),
         }
-        batches.entry()?;
+        batches.entry();
         Ok(None)
     }
 
@@ -196,19 +251,27 @@ impl Tree {
         if is_directory {
             // Through the descriptor: the path from the root may go through links, which end in another root.
             let path = sys::fs::path_at(place.at.as_fd(), Path::new(OsStr::from_bytes(place.name)));
-            self.size = self.size.saturating_sub(crate::walk::size(&path)?);
+            if !self.resumed {
+                self.size = self.size.saturating_sub(crate::walk::size(&path)?);
+            }
             std::fs::remove_dir_all(path).doing("replace", self.parents.shown(place.path))?;
-            let gone =
-                |path: &[u8]| path.starts_with(place.path) && matches!(path.get(place.path.len()), None | Some(b'/'));
-            self.times.retain(|(path, _)| !gone(path));
+            self.forget_times(place.path);
         } else {
             rustix::fs::unlinkat(place.at, place.name, AtFlags::empty())
                 .doing("replace", self.parents.shown(place.path))?;
-            if stat.st_nlink <= 1 && FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
+            // Of what an earlier run left behind nothing was counted.
+            let counted = !self.resumed && stat.st_nlink <= 1;
+            if counted && FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
                 self.size = self.size.saturating_sub(u64::try_from(stat.st_size).unwrap_or(0));
             }
         }
         Ok(())
+    }
+
+    /// The directory at a path is gone, with all in it.
+    fn forget_times(&mut self, gone: &[u8]) {
+        self.times
+            .retain(|(path, _)| !(path.starts_with(gone) && matches!(path.get(gone.len()), None | Some(b'/'))));
     }
 
     fn stat(&self, place: Place<'_>) -> Result<Stat> {
@@ -220,18 +283,26 @@ impl Tree {
         &mut self,
         place: Place<'_>,
         entry: &Entry,
+        begun: Option<Begun>,
         reader: &mut Reader<R, T>,
         batches: &mut Batches,
+        pause: Pause<'_, R, T>,
     ) -> Result<Option<(u64, u64)>> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
-        let file = self.make(place, "create", || {
-            rustix::fs::openat(place.at, place.name, flags, mode)
-        })?;
+        let file = match &begun {
+            None => self.make(place, "create", || {
+                rustix::fs::openat(place.at, place.name, flags, mode)
+            })?,
+            Some(begun) => self.open_begun(place, begun)?,
+        };
         let content = match &entry.sparse {
-            None => Some((entry.size, self.content(place, &file, entry.size, reader, batches)?)),
+            None => {
+                let crc = self.content(place, &file, entry.size, begun, reader, batches, pause)?;
+                Some((entry.size, crc))
+            }
             Some(extents) => {
-                self.sparse(place, &file, entry.size, extents, reader, batches)?;
+                self.sparse(place, &file, entry.size, extents, reader, batches, pause)?;
                 None
             }
         };
@@ -247,36 +318,74 @@ impl Tree {
             tolerate(sys::fs::set_xattr_of(&file, key, value), key, &shown())?;
         }
         set_times(&times(entry), |times| rustix::fs::futimens(&file, times)).doing("set times of", shown())?;
-        batches.file(file)?;
+        batches.file(file);
         Ok(content)
     }
 
+    /// Opens a file that an earlier run had begun, behind what counts of it.
+    fn open_begun(&mut self, place: Place<'_>, begun: &Begun) -> Result<OwnedFd> {
+        let shown = || self.parents.shown(place.path);
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(place.at, place.name, flags, Mode::empty()).doing("open", shown())?;
+        let size = rustix::fs::fstat(&file).doing("stat", shown())?.st_size;
+        if u64::try_from(size).unwrap_or(0) < begun.done {
+            return Err(self.refuse(place.path, "less of it is there than a checkpoint says"));
+        }
+        rustix::fs::ftruncate(&file, begun.done).doing("set size of", shown())?;
+        rustix::fs::seek(&file, SeekFrom::Start(begun.done)).doing("seek in", shown())?;
+        Ok(file)
+    }
+
     /// Writes content from the reader's buffer as it comes, and returns its CRC.
+    #[allow(clippy::too_many_arguments, reason = "one file's way from the reader to the device")]
     fn content<R: BufRead, T: Tap>(
         &self,
         place: Place<'_>,
         file: &OwnedFd,
         length: u64,
+        begun: Option<Begun>,
         reader: &mut Reader<R, T>,
         batches: &mut Batches,
+        pause: Pause<'_, R, T>,
     ) -> Result<u64> {
-        let (mut left, mut crc) = (length, Crc64::default());
-        while left > 0 {
-            let chunk = reader.chunk().map_err(super::read_error)?;
-            let n = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
-            let mut todo = &chunk[..n];
-            while !todo.is_empty() {
-                let written = rustix::io::retry_on_intr(|| rustix::io::write(file, todo));
-                todo = &todo[written.doing("write", self.parents.shown(place.path))?..];
+        let Begun { mut done, mut crc } = begun.unwrap_or(Begun {
+            done: 0,
+            crc: Crc64::default(),
+        });
+        while done < length {
+            let n = self.piece(place, file, length - done, &mut crc, reader)?;
+            done += n;
+            batches.wrote(n);
+            if done < length {
+                let done = Some(done);
+                pause(reader, batches, Middle { file, done })?;
             }
-            crc.update(&chunk[..n]);
-            reader.consume(n).map_err(super::read_error)?;
-            left -= n as u64;
-            batches.wrote(file, n as u64)?;
         }
         Ok(crc.value())
     }
 
+    /// Writes what the reader has at hand, at most `most` bytes, and says how many.
+    fn piece<R: BufRead, T: Tap>(
+        &self,
+        place: Place<'_>,
+        file: &OwnedFd,
+        most: u64,
+        crc: &mut Crc64,
+        reader: &mut Reader<R, T>,
+    ) -> Result<u64> {
+        let chunk = reader.chunk().map_err(super::read_error)?;
+        let n = usize::try_from(most).map_or(chunk.len(), |most| most.min(chunk.len()));
+        let mut todo = &chunk[..n];
+        while !todo.is_empty() {
+            let written = rustix::io::retry_on_intr(|| rustix::io::write(file, todo));
+            todo = &todo[written.doing("write", self.parents.shown(place.path))?..];
+        }
+        crc.update(&chunk[..n]);
+        reader.consume(n).map_err(super::read_error)?;
+        Ok(n as u64)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one file's way from the reader to the device")]
     fn sparse<R: BufRead, T: Tap>(
         &self,
         place: Place<'_>,
@@ -285,12 +394,19 @@ impl Tree {
         extents: &[Extent],
         reader: &mut Reader<R, T>,
         batches: &mut Batches,
+        pause: Pause<'_, R, T>,
     ) -> Result<()> {
         // The length first: what no extent covers is a hole.
         rustix::fs::ftruncate(file, size).doing("set size of", self.parents.shown(place.path))?;
         for extent in extents {
             rustix::fs::seek(file, SeekFrom::Start(extent.offset)).doing("seek in", self.parents.shown(place.path))?;
-            self.content(place, file, extent.length, reader, batches)?;
+            let mut left = extent.length;
+            while left > 0 {
+                let n = self.piece(place, file, left, &mut Crc64::default(), reader)?;
+                left -= n;
+                batches.wrote(n);
+                pause(reader, batches, Middle { file, done: None })?;
+            }
         }
         Ok(())
     }
@@ -340,10 +456,14 @@ impl Tree {
             rustix::fs::chmodat(place.at, place.name, mode, AtFlags::empty()).doing("set mode of", shown())?;
         }
         self.xattrs(place, entry)?;
+        self.directory_made(place.path, entry);
+        Ok(())
+    }
+
+    fn directory_made(&mut self, path: &[u8], entry: &Entry) {
         self.inherits |=
             entry.mode & 0o2000 != 0 || entry.xattrs.iter().any(|(key, _)| key == b"system.posix_acl_default");
-        self.times.push((place.path.to_vec(), times(entry)));
-        Ok(())
+        self.times.push((path.to_vec(), times(entry)));
     }
 
     fn hard_link(&mut self, place: Place<'_>, entry: &Entry) -> Result<()> {

@@ -14,6 +14,7 @@ pub mod push;
 pub mod remove;
 pub mod search;
 pub mod tag;
+pub mod verify;
 
 pub use super::late::Late;
 

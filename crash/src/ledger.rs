@@ -1,0 +1,107 @@
+//! What had been promised by when: one line before and one after each operation, with the length of the device's log.
+//!
+//! A line costs the device nothing: the ledger lies elsewhere, and the length is read from outside. When an operation
+//! has returned, all writes and flushes that it waited for are in the log below the length noted then; when it has
+//! not begun, none of its writes are. So at a crash after `position` bytes of log every operation noted as done at or
+//! below it counts, one that had only begun may have happened or not, and everything else must not be there.
+
+use crate::Result;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// What an operation is to change: `tag NAME`, `image ID`, `container ID`, and what it will be, if anything.
+pub type Effects = Vec<(String, Option<String>)>;
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    position: u64,
+    done: bool,
+    effects: Effects,
+}
+
+/// The ledger of a run.
+pub struct Writer {
+    file: File,
+    log: PathBuf,
+}
+
+impl Writer {
+    pub fn create(path: &Path, log: &Path) -> Result<Writer> {
+        let file = File::create(path).map_err(|e| format!("create {}: {e}", path.display()))?;
+        Ok(Writer {
+            file,
+            log: log.to_owned(),
+        })
+    }
+
+    /// Notes an operation, does it, and notes that it is done. One that fails stays in the balance.
+    pub fn operation<T>(&mut self, effects: Effects, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.line(false, &effects)?;
+        let result = work()?;
+        self.line(true, &effects)?;
+        Ok(result)
+    }
+
+    fn line(&mut self, done: bool, effects: &Effects) -> Result<()> {
+        let log = std::fs::metadata(&self.log).map_err(|e| format!("look at {}: {e}", self.log.display()))?;
+        let line = Line {
+            position: log.len(),
+            done,
+            effects: effects.clone(),
+        };
+        let mut text = serde_json::to_string(&line).map_err(|e| e.to_string())?;
+        text.push('\n');
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(|e| format!("write the ledger: {e}"))
+    }
+}
+
+/// What may be found after a crash: for each name the values it may have.
+#[derive(Debug)]
+pub struct Expected(BTreeMap<String, BTreeSet<Option<String>>>);
+
+impl Expected {
+    /// For a crash when the log had this length.
+    pub fn read(ledger: &Path, position: u64) -> Result<Expected> {
+        let text = std::fs::read_to_string(ledger).map_err(|e| format!("read {}: {e}", ledger.display()))?;
+        let mut allowed: BTreeMap<String, BTreeSet<Option<String>>> = BTreeMap::new();
+        for line in text.lines() {
+            let line: Line = serde_json::from_str(line).map_err(|e| format!("read the ledger: {e}"))?;
+            for (name, value) in line.effects {
+                let values = allowed.entry(name).or_insert_with(|| BTreeSet::from([None]));
+                if line.position <= position {
+                    if line.done {
+                        values.clear();
+                    }
+                    values.insert(value);
+                }
+            }
+        }
+        Ok(Expected(allowed))
+    }
+
+    /// Compares with everything of a kind that was found.
+    pub fn compare(&self, kind: &str, found: &BTreeMap<String, String>) -> Result<()> {
+        let nothing = BTreeSet::from([None]);
+        for (name, value) in found {
+            let key = format!("{kind} {name}");
+            let allowed = self.0.get(&key).unwrap_or(&nothing);
+            if !allowed.contains(&Some(value.clone())) {
+                return Err(format!("{key} is {value}, allowed is {allowed:?}"));
+            }
+        }
+        for (key, allowed) in &self.0 {
+            let Some(name) = key.strip_prefix(kind).and_then(|rest| rest.strip_prefix(' ')) else {
+                continue;
+            };
+            if !found.contains_key(name) && !allowed.contains(&None) {
+                return Err(format!("{key} is lost, it was {allowed:?}"));
+            }
+        }
+        Ok(())
+    }
+}

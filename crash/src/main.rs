@@ -1,0 +1,74 @@
+//! The driver of `cargo xtask crash`: works on a data root whose device is logged, and judges what a crash left of it.
+//!
+//! ```text
+//! crash work  ROOT LEDGER LOG SEED BYTES [FAULT]   pulls, tags, creates, commits, removes; keeps the ledger
+//! crash check ROOT LEDGER POSITION SEED BYTES      recovers, compares with the ledger, pulls anew, removes all
+//! ```
+//!
+//! It links the engine and the store themselves; the only thing that is not as in the daemon is the feature
+//! `known-bad`, which lets `work` be told to do one thing wrong.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod images;
+mod ledger;
+mod root;
+mod work;
+
+use std::process::ExitCode;
+use store::fault::Fault;
+
+/// Bytes of a batch, instead of 4 to 16 MiB.
+const BATCH: u32 = 96 << 10;
+
+type Result<T> = std::result::Result<T, String>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        ["work", root, ledger, log, seed, bytes] => work(root, ledger, log, seed, bytes),
+        ["work", root, ledger, log, seed, bytes, fault] => fault_of(fault).and_then(|fault| {
+            store::fault::choose(Some(fault));
+            work(root, ledger, log, seed, bytes)
+        }),
+        ["check", root, ledger, position, seed, bytes] => check(root, ledger, position, seed, bytes),
+        _ => Err("usage: see the page of this program's source".into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            println!("{sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(root: &str, ledger: &str, log: &str, seed: &str, bytes: &str) -> Result<()> {
+    // Small images are to have many batches, and so checkpoints.
+    store::fault::limit_batches(BATCH);
+    store::fault::boot_as("work");
+    let ledger = ledger::Writer::create(ledger.as_ref(), log.as_ref())?;
+    work::work(root.as_ref(), ledger, number(seed)?, number(bytes)?)
+}
+
+fn check(root: &str, ledger: &str, position: &str, seed: &str, bytes: &str) -> Result<()> {
+    store::fault::boot_as("check");
+    let expected = ledger::Expected::read(ledger.as_ref(), number(position)?)?;
+    check::check(root.as_ref(), &expected, number(seed)?, number(bytes)?)
+}
+
+fn number(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| format!("{text:?} is no number"))
+}
+
+fn fault_of(name: &str) -> Result<Fault> {
+    Ok(match name {
+        "no-data-sync" => Fault::NoDataSync,
+        "record-first" => Fault::RecordFirst,
+        "rename-without-sync" => Fault::RenameWithoutSync,
+        "files-first" => Fault::FilesFirst,
+        other => return Err(format!("no such fault: {other}")),
+    })
+}

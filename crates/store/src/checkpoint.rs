@@ -1,0 +1,269 @@
+//! How far a pull of a layer had come: all that another run, after a restart or a power failure, needs to go on.
+//!
+//! Each layer on its way has a directory of ours, `balena-pulls/<chain ID>/`, with four small files:
+//!
+//! ```text
+//! durable.0, durable.1   written after the `syncfs` of the batch that they tell of, in turn; always true
+//! soft.0, soft.1         written in between, in turn; true as long as the page cache is: until the next boot
+//! ```
+//!
+//! A file is the sha256 of the rest in hex, a line of JSON, and the inflate window. None is synced by itself or renamed
+//! into place: a torn one is told by its sha256, and the one written before it stands beside it. The checkpoint says
+//! where the compressed blob is gone on with ([`Point`]) and how much of the tar is in the layer's directory
+//! ([`Place`]); everything else is made again from that directory, and so checked, by [`crate::unpack`].
+
+use crate::durable;
+use crate::error::Result;
+use crate::hash;
+use crate::restart::{Compression, Point, Points};
+use oci::digest::Digest;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+const FORMAT: u32 = 1;
+const FILES: [&str; 4] = ["durable.0", "durable.1", "soft.0", "soft.1"];
+
+/// How much of a layer's tar has been unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Bytes of the tar: behind an entry's content, or in the middle of a file's.
+    pub tar: u64,
+    /// Bytes and lines of tar-split that tell of them.
+    pub split_bytes: u64,
+    pub split_lines: u64,
+    /// The file in the middle of which it is, by its name in the tar, and how many bytes of it are there.
+    pub file: Option<(Vec<u8>, u64)>,
+}
+
+/// What a layer being pulled is, and where it lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub blob: Digest,
+    /// Its directory in `overlay2/`.
+    pub cache_id: String,
+    /// Its parent's, if it has one: the directory's `lower` names it.
+    pub parent_cache_id: Option<String>,
+    /// Its record to be, in `layerdb/tmp`.
+    pub record: String,
+}
+
+/// A checkpoint as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub identity: Identity,
+    pub place: Place,
+    pub point: Point,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    format: u32,
+    /// Set in a soft one.
+    boot: Option<String>,
+    identity: Identity,
+    place: Place,
+    /// 0: none, 1: gzip, 2: zstd.
+    compression: u8,
+    input: u64,
+    output: u64,
+    bits: u8,
+    byte: u8,
+    inside: bool,
+}
+
+impl Checkpoint {
+    fn encode(&self, boot: Option<String>) -> Vec<u8> {
+        let compression = match self.point.compression {
+            Compression::None => 0,
+            Compression::Gzip => 1,
+            Compression::Zstd => 2,
+        };
+        let head = Head {
+            format: FORMAT,
+            boot,
+            identity: self.identity.clone(),
+            place: self.place.clone(),
+            compression,
+            input: self.point.input,
+            output: self.point.output,
+            bits: self.point.bits,
+            byte: self.point.byte,
+            inside: self.point.inside,
+        };
+        let mut body = serde_json::to_vec(&head).expect("numbers and texts are JSON");
+        body.push(b'\n');
+        body.extend_from_slice(&self.point.window);
+        let mut bytes = hash::sha256(&body).hex().as_bytes().to_vec();
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+
+    /// Reads one that is whole, ours, and true.
+    fn decode(bytes: &[u8], boot: Option<&str>) -> Option<Checkpoint> {
+        let (digest, body) = (bytes.get(..64)?, bytes.get(65..)?);
+        if hash::sha256(body).hex().as_bytes() != digest {
+            return None;
+        }
+        let end = body.iter().position(|&byte| byte == b'\n')?;
+        let head: Head = serde_json::from_slice(&body[..end]).ok()?;
+        let true_still = head.boot.is_none() || head.boot.as_deref() == boot;
+        if head.format != FORMAT || !true_still {
+            return None;
+        }
+        let compression = match head.compression {
+            0 => Compression::None,
+            1 => Compression::Gzip,
+            2 => Compression::Zstd,
+            _ => return None,
+        };
+        let whole = head.output <= head.place.tar && crate::id::is_long(&head.identity.cache_id);
+        let point = Point {
+            compression,
+            input: head.input,
+            output: head.output,
+            bits: head.bits,
+            byte: head.byte,
+            window: body[end + 1..].to_vec(),
+            inside: head.inside,
+        };
+        whole.then_some(Checkpoint {
+            identity: head.identity,
+            place: head.place,
+            point,
+        })
+    }
+
+    /// The furthest one in a layer's directory of checkpoints.
+    pub fn load(directory: &Path) -> Option<Checkpoint> {
+        let boot = boot();
+        FILES
+            .iter()
+            .filter_map(|name| std::fs::read(directory.join(name)).ok())
+            .filter_map(|bytes| Checkpoint::decode(&bytes, boot.as_deref()))
+            .max_by_key(|checkpoint| checkpoint.place.tar)
+    }
+}
+
+/// The kernel's name of this boot; without it no soft checkpoint is believed.
+fn boot() -> Option<String> {
+    #[cfg(feature = "known-bad")]
+    if let Some(boot) = crate::fault::boot() {
+        return Some(boot);
+    }
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// A durable checkpoint that is to be written when its batch is on the device.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Pending {
+    pub fn write(&self) -> Result<()> {
+        durable::overwrite(&self.path, &self.bytes)
+    }
+}
+
+/// Writes the checkpoints of one layer.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    directory: PathBuf,
+    identity: Identity,
+    points: Points,
+    boot: Option<String>,
+    written: u64,
+}
+
+impl Keeper {
+    /// For a layer whose blob's places are noted in `points`. Nothing is made before the first checkpoint.
+    pub fn new(directory: PathBuf, identity: Identity, points: Points) -> Keeper {
+        Keeper {
+            directory,
+            identity,
+            points,
+            boot: boot(),
+            written: 0,
+        }
+    }
+
+    /// Writes a soft checkpoint and gives back the durable one, to be written after the next `syncfs`.
+    pub fn keep(&mut self, place: Place) -> Result<Option<Pending>> {
+        let Some(point) = self.points.before(place.tar) else {
+            return Ok(None);
+        };
+        if self.written == 0 {
+            if let Some(above) = self.directory.parent() {
+                durable::mkdir(above, 0o700)?;
+            }
+            durable::mkdir(&self.directory, 0o700)?;
+        }
+        let checkpoint = Checkpoint {
+            identity: self.identity.clone(),
+            place,
+            point,
+        };
+        let turn = self.written % 2;
+        self.written += 1;
+        if let Some(boot) = &self.boot {
+            let path = self.directory.join(format!("soft.{turn}"));
+            durable::overwrite(&path, &checkpoint.encode(Some(boot.clone())))?;
+        }
+        Ok(Some(Pending {
+            path: self.directory.join(format!("durable.{turn}")),
+            bytes: checkpoint.encode(None),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            identity: Identity {
+                blob: hash::sha256(b"blob"),
+                cache_id: "a".repeat(64),
+                parent_cache_id: None,
+                record: "write-set-1".into(),
+            },
+            place: Place {
+                tar: 5000,
+                split_bytes: 10,
+                split_lines: 3,
+                file: Some((b"name\xff".to_vec(), 7)),
+            },
+            point: Point {
+                compression: Compression::Gzip,
+                input: 1000,
+                output: 4000,
+                bits: 3,
+                byte: 0x55,
+                window: vec![b'\n'; 30],
+                inside: true,
+            },
+        }
+    }
+
+    #[test]
+    fn only_whole_and_true_ones_are_read() {
+        let checkpoint = checkpoint();
+        let durable = checkpoint.encode(None);
+        assert_eq!(Checkpoint::decode(&durable, None).as_ref(), Some(&checkpoint));
+        let soft = checkpoint.encode(Some("boot".into()));
+        assert_eq!(Checkpoint::decode(&soft, Some("boot")), Some(checkpoint));
+        assert_eq!(Checkpoint::decode(&soft, Some("another")), None);
+        assert_eq!(Checkpoint::decode(&soft, None), None);
+        for at in 0..durable.len() {
+            let mut damaged = durable.clone();
+            damaged[at] ^= 1;
+            // The byte between the two parts says nothing.
+            assert_eq!(Checkpoint::decode(&damaged, None).is_some(), at == 64, "{at}");
+            assert_eq!(Checkpoint::decode(&durable[..at], None), None);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Damage is found and named, noted, and healed by a good copy in one step.
+
+mod common;
+
+use common::{Root, Tar, entry, root};
+use oci::tar::{Entry, Kind};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use store::LayerId;
+
+fn tar() -> Vec<u8> {
+    let capability = vec![(
+        b"security.capability".to_vec(),
+        b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
+    )];
+    let with_capability = Entry {
+        xattrs: capability,
+        ..entry(Kind::Regular, "bin/ping", 0o755)
+    };
+    Tar::new()
+        .dir("./")
+        .dir("bin")
+        .add(with_capability, b"ping")
+        .file("bin/first", &"first".repeat(30_000))
+        .file("bin/second", &"second".repeat(30_000))
+        .file("bin/empty", "")
+        .link(Kind::Symlink, "bin/link", "first")
+        .link(Kind::HardLink, "bin/hard", "bin/second")
+        .file("bin/.wh.gone", "")
+        .file("last", "last")
+        .done()
+}
+
+fn damage(root: &Root, layer: &LayerId, deep: bool) -> Vec<String> {
+    let mut told = Vec::new();
+    let verified = root
+        .store
+        .layers
+        .verify(layer, deep, &mut |name, what| told.push(format!("{name}: {what}")))
+        .unwrap();
+    assert_eq!(verified.damaged, told.len() as u64);
+    told
+}
+
+#[test]
+fn what_is_damaged_is_named_and_healed() {
+    if !root() {
+        return;
+    }
+    let tar = tar();
+    type Hurt = fn(&Path);
+    // What is done to the layer, whether a look without reading finds it, and what is said.
+    let cases: &[(Hurt, bool, &str)] = &[
+        (
+            |at| fs::remove_file(at.join("bin/empty")).unwrap(),
+            true,
+            "bin/empty: missing",
+        ),
+        (
+            |at| fs::set_permissions(at.join("bin/first"), fs::Permissions::from_mode(0o666)).unwrap(),
+            true,
+            "bin/first: has mode 666, not 644",
+        ),
+        (
+            |at| chown(at.join("last"), Some(5), Some(6)).unwrap(),
+            true,
+            "last: belongs to 5:6, not 0:0",
+        ),
+        (
+            |at| {
+                fs::File::options()
+                    .write(true)
+                    .open(at.join("last"))
+                    .unwrap()
+                    .set_len(2)
+                    .unwrap()
+            },
+            true,
+            "last: has 2 bytes, not 4",
+        ),
+        (
+            |at| {
+                fs::remove_file(at.join("bin/link")).unwrap();
+                std::os::unix::fs::symlink("second", at.join("bin/link")).unwrap();
+            },
+            true,
+            "bin/link: links to something else",
+        ),
+        (
+            |at| fs::remove_file(at.join("bin/gone")).unwrap(),
+            true,
+            "bin/.wh.gone: missing",
+        ),
+        (
+            |at| {
+                // A bit that flipped on the medium: nothing else tells.
+                let path = at.join("bin/first");
+                let time = fs::metadata(&path).unwrap().modified().unwrap();
+                let mut bytes = fs::read(&path).unwrap();
+                bytes[100_000] ^= 4;
+                fs::write(&path, bytes).unwrap();
+                fs::File::options()
+                    .write(true)
+                    .open(&path)
+                    .unwrap()
+                    .set_modified(time)
+                    .unwrap();
+            },
+            false,
+            "bin/first: has another content",
+        ),
+        (
+            |at| {
+                // Truncating takes no capability away; writing does.
+                rustix::fs::removexattr(at.join("bin/ping"), "security.capability").unwrap();
+            },
+            true,
+            "bin/ping: has another security.capability",
+        ),
+    ];
+    for (hurt, shallow, said) in cases {
+        let root = Root::new();
+        let layer = root.layer(None, &tar).unwrap();
+        let top = root
+            .layer(Some(layer.chain_id()), &Tar::new().file("top", "top").done())
+            .unwrap();
+        for deep in [false, true] {
+            assert_eq!(damage(&root, &layer, deep), Vec::<String>::new());
+        }
+        hurt(&root.diff(&layer));
+        let found = damage(&root, &layer, false);
+        assert_eq!(!found.is_empty(), *shallow, "{said}: {found:?}");
+        assert_eq!(damage(&root, &layer, true), [*said]);
+        assert!(root.store.layers.is_damaged(layer.chain_id()));
+        assert!(!root.store.layers.is_damaged(top.chain_id()));
+        let staged = root.store.layers.stage(None).unwrap().unpack(&tar[..]).unwrap();
+        staged.replace(&layer).unwrap();
+        assert_eq!(damage(&root, &layer, true), Vec::<String>::new());
+        assert!(!root.store.layers.is_damaged(layer.chain_id()));
+        assert_eq!(root.overlays().len(), 2);
+        // What stands on it finds it.
+        root.store.rw.create("c", Some(&top), None).unwrap();
+        let merged = root.store.rw.mount("c").unwrap();
+        assert_eq!(fs::read(merged.join("last")).unwrap(), b"last");
+        root.store.rw.unmount("c").unwrap();
+    }
+}
+
+#[test]
+fn another_layer_never_takes_its_place() {
+    if !root() {
+        return;
+    }
+    let root = Root::new();
+    let layer = root.layer(None, &tar()).unwrap();
+    let other = Tar::new().file("other", "other").done();
+    let staged = root.store.layers.stage(None).unwrap().unpack(&other[..]).unwrap();
+    staged.replace(&layer).unwrap_err();
+    assert_eq!(damage(&root, &layer, true), Vec::<String>::new());
+    assert_eq!(root.overlays().len(), 1);
+}
