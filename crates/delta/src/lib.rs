@@ -12,6 +12,7 @@ mod lz;
 pub mod make;
 mod number;
 mod patch;
+pub mod rsync;
 mod stream;
 
 pub use apply::{Content, Delta, Hint, Hints, Limits, Piece, Pieces, Target};
