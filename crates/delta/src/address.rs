@@ -34,8 +34,8 @@ const LOOK_BACK: usize = 12;
 /// Words below this are too common to be remembered.
 const SMALLEST: u32 = 256;
 const MEMORY_BITS: u32 = 15;
-/// Words that differ in so many low bits only are taken as of one kind.
-const KIND_BITS: u32 = 12;
+/// Words that differ in so many low bits only, but not in the last two, are taken as of one kind.
+const KIND_BITS: u32 = 15;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Machine {
@@ -285,7 +285,7 @@ impl Foresight {
                 continue;
             }
             if value >= SMALLEST {
-                let (last, rule) = self.kinds[slot(value >> KIND_BITS)];
+                let (last, rule) = self.kinds[slot(kind(value))];
                 let change = match rule {
                     Rule::Unknown => self.same(value).or_else(|| self.code_distance(here, at, value)),
                     Rule::Not => None,
@@ -328,7 +328,7 @@ impl Foresight {
             if value >= SMALLEST {
                 let same = self.same(value);
                 let code_distance = self.code_distance(here, at, value);
-                let (last, rule) = self.kinds[slot(value >> KIND_BITS)];
+                let (last, rule) = self.kinds[slot(kind(value))];
                 let right = |rule: Rule| match rule {
                     Rule::Unknown => false,
                     Rule::Not => change == 0,
@@ -338,7 +338,7 @@ impl Foresight {
                 };
                 let rules = [rule, Rule::Same, Rule::Distance, Rule::Not];
                 let rule = rules.into_iter().find(|&rule| right(rule)).unwrap_or(Rule::Kind);
-                self.kinds[slot(value >> KIND_BITS)] = (change, rule);
+                self.kinds[slot(kind(value))] = (change, rule);
                 if change != 0 || same.is_some() {
                     self.memory[slot(value)] = (value, change);
                 }
@@ -362,6 +362,11 @@ impl Here {
             moved: (new_at.wrapping_sub(old_at) as i64).wrapping_add(segment.adjust),
         }
     }
+}
+
+/// What words are of one kind: about as large, and aligned alike, as offsets into one table are.
+fn kind(value: u32) -> u32 {
+    ((value >> KIND_BITS) << 2) | (value & 3)
 }
 
 fn slot(value: u32) -> usize {
