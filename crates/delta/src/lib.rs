@@ -1,0 +1,22 @@
+//! Deltas between images, as formats: streams in, streams out. Knows no image and no store.
+
+mod address;
+mod apply;
+mod contents;
+mod entry;
+mod error;
+mod header;
+mod heads;
+mod layer;
+mod lz;
+pub mod make;
+mod number;
+mod patch;
+pub mod rsync;
+mod stream;
+
+pub use apply::{Content, Delta, Hint, Hints, Limits, Piece, Pieces, Target};
+pub use contents::Contents;
+pub use error::Error;
+pub use header::{BaseLayer, Header, MAGIC};
+pub use layer::{Builder, FileId, Layer};
