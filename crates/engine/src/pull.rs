@@ -156,7 +156,8 @@ fn is_whole(engine: &Engine, id: &ImageId) -> bool {
         Ok(None) => true,
         Ok(Some(top)) => {
             let chain = layers.chain(&top);
-            !chain.is_empty() && chain.iter().all(|(chain, _)| layers.exists(chain))
+            let whole = |chain: &ChainId| layers.exists(chain) && !layers.is_damaged(chain);
+            !chain.is_empty() && chain.iter().all(|(chain, _)| whole(chain))
         }
         Err(_) => false,
     }
