@@ -529,6 +529,12 @@ fn replace(
     let Some(damaged) = engine.store.layers.get(chain) else {
         return Err(Error::not_found(format!("layer {short} went away")));
     };
+    let is_mounted = || !engine.store.rw.mounted_on(chain).is_empty();
+    if is_mounted() {
+        // What runs goes on with what it has, and so does whoever starts another of it.
+        log::warn!("layer {short} is damaged and in use: fetched when no running container has it");
+        return progress.status(short, "Already exists, damaged, in use");
+    }
     progress.status(short, "Pulling fs layer")?;
     let sum = progress.total(descriptor.size);
     let job = Job {
@@ -537,7 +543,7 @@ fn replace(
     };
     let arriving = start_download(engine, repository, &job, None)?;
     receive(engine, below, &job, arriving)
-        .and_then(|unpacked| unpacked.replace(&damaged).map_err(|e| about(&job, e)))
+        .and_then(|unpacked| unpacked.replace(&damaged, is_mounted).map_err(|e| about(&job, e)))
         .map_err(|failure| failure.error)?;
     progress.status(short, "Pull complete")
 }

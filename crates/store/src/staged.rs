@@ -231,9 +231,15 @@ impl UnpackedLayer {
     }
 
     /// Puts it in the place of the same layer, which was found damaged, in one step: the directories of their files
-    /// change places, so that everything that refers to the layer refers to the good one. What has the layer mounted
-    /// keeps the old files until it is mounted anew.
-    pub fn replace(self, damaged: &LayerId) -> Result<()> {
+    /// change places, so that everything that refers to the layer refers to the good one. Whoever has the layer mounted
+    /// has the old files, so nobody may; `is_mounted` is asked again before they are removed.
+    pub fn replace(mut self, damaged: &LayerId, is_mounted: impl Fn() -> bool) -> Result<()> {
+        if is_mounted() {
+            return Err(Error::Conflict(format!(
+                "replace layer {}: a running container has it; stop that first",
+                damaged.chain_id().digest().short()
+            )));
+        }
         let layers = &self.staged.layers;
         let chain = damaged.chain_id();
         let old = layers.info(chain).ok_or_else(|| layers::missing(chain))?;
@@ -252,7 +258,10 @@ impl UnpackedLayer {
         let bytes = fs::read(self.staged.record.join(TAR_SPLIT)).doing("read", &self.staged.record)?;
         durable::write_atomic(&split, &bytes, 0o644)?;
         durable::exchange(&layout.overlay_layer(&self.staged.cache_id).join("diff"), &there)?;
-        layers.set_damaged(chain, false)
+        layers.set_damaged(chain, false)?;
+        // Mounted meanwhile: what it has is left to the sweep of the next start.
+        self.staged.committed = is_mounted();
+        Ok(())
     }
 
     /// Makes it a layer whatever its diff ID: for what is made here, by commit or build.

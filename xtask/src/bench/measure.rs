@@ -180,13 +180,27 @@ impl Disk {
 
     /// Bytes written to the device so far.
     pub fn written(&self) -> Result<f64> {
+        Ok(self.count(6)? * 512.0)
+    }
+
+    /// Write requests to the device so far.
+    pub fn requests(&self) -> Result<f64> {
+        self.count(4)
+    }
+
+    /// Flushes of the device so far.
+    pub fn flushes(&self) -> Result<f64> {
+        self.count(15)
+    }
+
+    /// A number of the kernel's (Documentation/block/stat.rst), counted from 0.
+    fn count(&self, number: usize) -> Result<f64> {
         let name = self.device.trim_start_matches("/dev/");
         let file = format!("/sys/block/{name}/stat");
         let text = fs::read_to_string(&file).map_err(|e| format!("read {file}: {e}"))?;
-        let sectors: Option<f64> = text.split_whitespace().nth(6).and_then(|word| word.parse().ok());
-        sectors
-            .map(|count| count * 512.0)
-            .ok_or_else(|| format!("no sectors written in {file}"))
+        let word = text.split_whitespace().nth(number);
+        word.and_then(|word| word.parse().ok())
+            .ok_or_else(|| format!("no number {number} in {file}"))
     }
 
     /// Has the kernel write back as on a machine where `bytes` of dirty pages are many; false on kernels before 6.2.

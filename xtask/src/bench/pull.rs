@@ -112,6 +112,14 @@ pub fn measure(binary: &Path) -> Result<Vec<Row>> {
             1e6,
             Goal::Ratio(0.95),
         ),
+        row("... write requests", "", "requests", 1.0, Goal::None),
+        row(
+            "... device flushes per 4 MiB written",
+            "",
+            "flushes",
+            1.0,
+            Goal::AtMost(1.0),
+        ),
         row("... not yet on the device on return", "MB", "unsynced", 1e6, Goal::None),
         row("... temporary files", "MB", "temporary", 1e6, Goal::AtMost(0.0)),
         row(
@@ -135,6 +143,7 @@ fn one(kind: Kind, binary: &Path, image: &Image, small: bool, series: &mut Serie
     disk.sync()?;
     let temporary = || bytes_below(&root, &["overlay2", "image"]);
     let (cpu, cache, written) = (subject.cgroup.cpu()?, subject.cgroup.cache(), disk.written()?);
+    let (requests, flushes) = (disk.requests()?, disk.flushes()?);
     let resting = temporary();
     let start = Instant::now();
     let (pulled, peaks) = watch(&subject.cgroup, temporary, || {
@@ -151,6 +160,9 @@ fn one(kind: Kind, binary: &Path, image: &Image, small: bool, series: &mut Serie
     series.add("resident", peaks.resident);
     series.add("anonymous", peaks.anonymous);
     series.add("written", disk.written()? - written);
+    series.add("requests", disk.requests()? - requests);
+    let quarters = (disk.written()? - written) / f64::from(4 << 20);
+    series.add("flushes", (disk.flushes()? - flushes) / quarters.max(1.0));
     series.add("unsynced", disk.written()? - returned);
     // A record of some kilobytes is no compressed layer.
     let passing = peaks.temporary - resting;
