@@ -58,6 +58,7 @@ impl Settings {
             limits: Limits {
                 downloads: positive(given, "max-concurrent-downloads", 3)?,
                 uploads: positive(given, "max-concurrent-uploads", 5)?,
+                upload_attempts: given.number("max-upload-attempts", 5)?,
             },
             runtimes: runtimes(given)?,
             default_runtime: given.text("default-runtime", "runc"),

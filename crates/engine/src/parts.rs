@@ -55,6 +55,8 @@ pub struct Config {
 pub struct Limits {
     pub downloads: usize,
     pub uploads: usize,
+    /// How often a layer's upload is tried.
+    pub upload_attempts: u32,
 }
 
 /// An OCI runtime that containers may ask for by name.
