@@ -60,6 +60,7 @@ impl Settings {
                 downloads: positive(given, "max-concurrent-downloads", 3)?,
                 uploads: positive(given, "max-concurrent-uploads", 5)?,
                 download_rate: rate.ok_or("invalid argument for --max-download-rate: bytes a second, as 500k or 2m")?,
+                upload_attempts: given.number("max-upload-attempts", 5)?,
             },
             runtimes: runtimes(given)?,
             default_runtime: given.text("default-runtime", "runc"),

@@ -27,8 +27,6 @@ use store::{ChainId, DiffId, ImageId, LayerId};
 
 /// How many blobs are asked for before a layer is uploaded, as in Docker.
 const CHECKS: usize = 3;
-/// How often a layer is tried (`max-upload-attempts`).
-const ATTEMPTS: u32 = 5;
 /// The wait after the first failure; each is longer by as much.
 const WAIT: Duration = Duration::from_secs(5);
 const PACE: Duration = Duration::from_millis(100);
@@ -388,6 +386,7 @@ fn send(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Descriptor> {
+    let attempts = engine.config.limits.upload_attempts;
     let mut attempt = 1;
     loop {
         let size = engine
@@ -413,7 +412,7 @@ fn send(
                 return descriptor(repository, &uploaded.digest, uploaded.size);
             }
             Err(_) if damaged.is_some() => return Err(damaged.unwrap_or_else(Error::cancelled)),
-            Err(error) if error.kind() == ErrorKind::Unavailable && attempt < ATTEMPTS && !cancel.is_set() => {
+            Err(error) if error.kind() == ErrorKind::Unavailable && attempt < attempts && !cancel.is_set() => {
                 log::info!("push of {}: attempt {attempt}: {error}", job.id);
                 pause(job, error.retry_after().unwrap_or(WAIT * attempt), progress, cancel)?;
                 attempt += 1;
