@@ -26,6 +26,7 @@ pub fn open(root: &Path) -> Result<Arc<Engine>> {
             downloads: 3,
             uploads: 5,
             download_rate: 0,
+            upload_attempts: 5,
         },
         runtimes: BTreeMap::new(),
         default_runtime: String::new(),
