@@ -4,6 +4,7 @@
 //! alternate and medians count, because other work on the machine disturbs both alike.
 
 mod by_crate;
+mod images;
 mod measure;
 mod memory;
 mod pull;
@@ -20,12 +21,12 @@ use table::Row;
 use tests::daemon::{Daemon, Kind, Options};
 use tests::{Client, Image, Registry, ground, image};
 
-const USAGE: &str = "bench wants one of: run, pull, memory, size, all";
+const USAGE: &str = "bench wants one of: run, pull, images, memory, size, all";
 
 pub fn main(arguments: &[String]) -> Result<()> {
     let names: Vec<&str> = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["all"] => vec!["size", "run", "memory", "pull"],
-        [name @ ("run" | "pull" | "memory" | "size")] => vec![name],
+        ["all"] => vec!["size", "run", "memory", "pull", "images"],
+        [name @ ("run" | "pull" | "images" | "memory" | "size")] => vec![name],
         _ => return Err(USAGE.into()),
     };
     let binary = binary::wanted()?;
@@ -43,6 +44,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
         let rows: Vec<Row> = match name {
             "run" => run::measure(&binary)?,
             "pull" => pull::measure(&binary)?,
+            "images" => images::measure(&binary)?,
             "memory" => memory::measure(&binary)?,
             _ => size::measure(&binary)?,
         };

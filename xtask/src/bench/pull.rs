@@ -26,14 +26,14 @@ const RECORDS: &str = "balena-pulls";
 
 /// One pull's figures.
 #[derive(Default)]
-struct Series(BTreeMap<&'static str, Vec<f64>>);
+pub(super) struct Series(BTreeMap<&'static str, Vec<f64>>);
 
 impl Series {
-    fn add(&mut self, name: &'static str, value: f64) {
+    pub fn add(&mut self, name: &'static str, value: f64) {
         self.0.entry(name).or_default().push(value);
     }
 
-    fn median(&self, name: &str) -> f64 {
+    pub fn median(&self, name: &str) -> f64 {
         median(self.0.get(name).cloned().unwrap_or_default())
     }
 }
@@ -259,14 +259,14 @@ fn resident(file: &Path) -> Result<f64> {
 }
 
 /// Bytes of the files below a directory that are in memory.
-fn cached_below(directory: &Path) -> Result<f64> {
+pub(super) fn cached_below(directory: &Path) -> Result<f64> {
     let line = "find \"$1\" -type f -size +0 -print0 | xargs -0 fincore --bytes --noheadings --output RES";
     let all = output(Command::new("sh").args(["-c", line, "sh"]).arg(directory))?;
     Ok(all.lines().filter_map(|line| line.trim().parse::<f64>().ok()).sum())
 }
 
 /// An image made of this machine's own files, in order of their names: three layers, with its files and bytes.
-fn realistic() -> Result<(Image, usize, u64)> {
+pub(super) fn realistic() -> Result<(Image, usize, u64)> {
     let mut all: Vec<(PathBuf, u64)> = Vec::new();
     for place in ["/usr/share", "/usr/lib", "/usr/bin", "/usr/include", "/usr/src"] {
         collect(Path::new(place), &mut all);
