@@ -156,6 +156,7 @@ fn network_of(given: &Given) -> Result<network::Config, String> {
         .map_err(|_| format!("invalid argument \"{ip}\" for \"--ip\" flag"))?;
     // The kernel forwards; a process for each port is made only where it cannot, or when asked for.
     config.userland_proxy = given.has("userland-proxy") && given.flag("userland-proxy", false);
+    config.ipv6_ports = given.flag("userland-proxy", true);
     config.proxy_command = vec!["/proc/self/exe".into(), "balena-engine-proxy".into()];
     Ok(config)
 }
