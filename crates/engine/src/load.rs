@@ -137,7 +137,7 @@ fn place(
             check(Some(&unpacked.outcome().diff_id.0), index, diff)?;
             let unpacked = match below {
                 Some(below) => unpacked.onto(below)?,
-                None => unpacked,
+                None => *unpacked,
             };
             return Ok(unpacked.commit(&DiffId(diff.clone()))?);
         }
