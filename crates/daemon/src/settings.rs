@@ -2,6 +2,7 @@
 
 use crate::config::Given;
 use api::host_config::Ulimit;
+use engine::find_delta::Mode;
 use engine::{Config, Limits, Runtime};
 use oci::platform::Platform;
 use serde_json::Value;
@@ -62,6 +63,8 @@ impl Settings {
                 download_rate: rate.ok_or("invalid argument for --max-download-rate: bytes a second, as 500k or 2m")?,
                 upload_attempts: given.number("max-upload-attempts", 5)?,
             },
+            delta: Mode::parse(&given.text("delta", "auto"))
+                .ok_or("invalid argument for --delta: known are auto, off and only")?,
             runtimes: runtimes(given)?,
             default_runtime: given.text("default-runtime", "runc"),
             log_driver,

@@ -15,10 +15,17 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use sys::resolve::{self, Scope};
 
-type Lines = BufReader<MultiGzDecoder<BufReader<File>>>;
+pub(crate) type Lines = BufReader<MultiGzDecoder<BufReader<File>>>;
 
 /// A file of a layer whose pages are let go of when it has been read.
+#[derive(Debug)]
 pub(crate) struct Passing(File);
+
+impl Passing {
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+}
 
 impl Read for Passing {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -141,7 +148,7 @@ impl Layers {
         tar_split::length(lines).map_err(|error| self.about(chain, &path, error))
     }
 
-    fn tar_split(&self, chain: &ChainId) -> Result<(PathBuf, Lines)> {
+    pub(crate) fn tar_split(&self, chain: &ChainId) -> Result<(PathBuf, Lines)> {
         let path = self.layout().layer_record(chain).join("tar-split.json.gz");
         let compressed = BufReader::new(File::open(&path).doing("open", &path)?);
         Ok((
