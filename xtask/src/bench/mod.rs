@@ -4,6 +4,8 @@
 //! alternate and medians count, because other work on the machine disturbs both alike.
 
 mod by_crate;
+mod chart;
+mod delta;
 mod measure;
 mod memory;
 mod pull;
@@ -20,11 +22,17 @@ use table::Row;
 use tests::daemon::{Daemon, Kind, Options};
 use tests::{Client, Image, Registry, ground, image};
 
-const USAGE: &str = "bench wants one of: run, pull, memory, size, all";
+const USAGE: &str = "bench wants one of: run, pull, memory, size, delta [DIRECTORY WITH CASES], all";
 
 pub fn main(arguments: &[String]) -> Result<()> {
+    let mut given = None;
     let names: Vec<&str> = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["all"] => vec!["size", "run", "memory", "pull"],
+        ["all"] => vec!["size", "run", "memory", "pull", "delta"],
+        ["delta"] => vec!["delta"],
+        ["delta", directory] => {
+            given = Some(directory);
+            vec!["delta"]
+        }
         [name @ ("run" | "pull" | "memory" | "size")] => vec![name],
         _ => return Err(USAGE.into()),
     };
@@ -44,6 +52,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "run" => run::measure(&binary)?,
             "pull" => pull::measure(&binary)?,
             "memory" => memory::measure(&binary)?,
+            "delta" => delta::measure(&binary, given)?,
             _ => size::measure(&binary)?,
         };
         table::print(name, &rows);

@@ -83,7 +83,6 @@ impl Archive {
                 _ => {}
             }
         }
-        let _ = sys::fs::drop_cache(&*file);
         Ok(archive)
     }
 
@@ -251,6 +250,12 @@ impl Archive {
             bytes,
             diff: digest,
         }))
+    }
+}
+
+impl Drop for Archive {
+    fn drop(&mut self) {
+        let _ = sys::fs::drop_cache(&*self.file);
     }
 }
 

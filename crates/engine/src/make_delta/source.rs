@@ -22,8 +22,6 @@ use store::{BaseFiles, LayerId, Layers};
 
 /// Least time between two lines about the same thing.
 const PACE: Duration = Duration::from_millis(100);
-/// Bytes of a file that are read before its pages are let go of.
-const PASSED: u64 = 8 << 20;
 
 /// An image for one platform.
 pub struct Image {
@@ -125,7 +123,6 @@ impl Layer {
             Layer::Plain(plain) => Box::new(Part {
                 plain: plain.clone(),
                 at: 0,
-                dropped: 0,
             }),
         })
     }
@@ -180,11 +177,10 @@ impl Drop for Again {
     }
 }
 
-/// A part of a file as a stream that leaves no page cache behind.
+/// A part of a file as a stream. It is read more than once: its pages go when the file does.
 struct Part {
     plain: Plain,
     at: u64,
-    dropped: u64,
 }
 
 impl Read for Part {
@@ -196,10 +192,6 @@ impl Read for Part {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.at += n as u64;
-        if self.at - self.dropped >= PASSED || n == 0 {
-            self.dropped = self.at;
-            let _ = sys::fs::drop_cache(&*self.plain.file);
-        }
         Ok(n)
     }
 }
@@ -306,16 +298,6 @@ impl<'a> Files<'a> {
     }
 }
 
-impl Drop for Files<'_> {
-    fn drop(&mut self) {
-        for place in &self.0 {
-            if let Place::Plain(plain, _) = place {
-                let _ = sys::fs::drop_cache(&*plain.file);
-            }
-        }
-    }
-}
-
 impl Contents for Files<'_> {
     fn read_base(&mut self, file: FileId, offset: u64, into: &mut [u8]) -> io::Result<()> {
         let place = usize::try_from(file.layer).ok().and_then(|at| self.0.get_mut(at));
@@ -358,21 +340,12 @@ impl Spool {
     /// Takes a stream to its end: the file, its bytes and their digest.
     pub fn take(&self, from: &mut dyn Read, limit: u64) -> Result<(File, u64, Digest)> {
         let mut file = self.file()?;
-        let mut hashing = Hashing::new(from.take(limit + 1));
+        let mut hashing = Hashing::new(from.take(limit.saturating_add(1)));
         let mut buffer = vec![0; 128 << 10];
-        let mut since = 0;
         loop {
-            let n = hashing.read(&mut buffer).context("read layer")?;
-            if n == 0 {
-                break;
-            }
-            file.write_all(&buffer[..n]).context("write a temporary file")?;
-            since += n as u64;
-            if since >= PASSED {
-                since = 0;
-                // Only what is on the disk can be let go of.
-                let _ = file.sync_data();
-                let _ = sys::fs::drop_cache(&file);
+            match hashing.read(&mut buffer).context("read layer")? {
+                0 => break,
+                n => file.write_all(&buffer[..n]).context("write a temporary file")?,
             }
         }
         let (digest, bytes) = hashing.finish();
