@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod container;
+pub mod delta;
 pub mod event;
 pub mod exec;
 pub mod host_config;
