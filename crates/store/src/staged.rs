@@ -81,8 +81,8 @@ impl StagedLayer {
 
     /// Unpacks an uncompressed tar, to its very end. When this returns, files and record are durable, but not a layer
     /// yet: [`UnpackedLayer::commit`] makes it one. On an error everything is removed.
-    pub fn unpack(self, tar: impl Read) -> Result<UnpackedLayer> {
-        let outcome = self.run(tar, None, None, None)?;
+    pub fn unpack(self, mut tar: impl Read) -> Result<UnpackedLayer> {
+        let outcome = self.run(&mut tar, None, None, None)?;
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
@@ -107,7 +107,7 @@ impl StagedLayer {
         // Who unpacks hashes.
         let mut target = delta::Target::new(pieces, known.clone()).unhashed();
         let reuse = Reuse::new(target.hints(), known, below);
-        let outcome = self.run(&mut target as &mut dyn Read, None, None, Some(reuse))?;
+        let outcome = self.run(&mut target, None, None, Some(reuse))?;
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
@@ -120,15 +120,15 @@ impl StagedLayer {
 
     /// Unpacks a blob, compressed or not, from [`Partial::offset`] to its very end, noting checkpoints on the way.
     /// As [`StagedLayer::unpack`], but after an error of the stream itself, what is there is kept for the next pull.
-    pub fn unpack_blob(mut self, blob: impl Read) -> Result<UnpackedLayer> {
-        let result = self.run_blob(blob);
+    pub fn unpack_blob(mut self, mut blob: impl Read) -> Result<UnpackedLayer> {
+        let result = self.run_blob(&mut blob);
         if let Err(error) = &result {
             self.keep = is_interruption(error);
         }
         result.map(|outcome| UnpackedLayer { staged: self, outcome })
     }
 
-    fn run_blob(&self, blob: impl Read) -> Result<Outcome> {
+    fn run_blob(&self, blob: &mut dyn Read) -> Result<Outcome> {
         let before = self.partial.as_ref().and_then(|partial| partial.checkpoint.as_ref());
         let mut stream = match before {
             None => Restartable::open(blob)?,
@@ -167,9 +167,10 @@ impl StagedLayer {
         Ok(outcome)
     }
 
+    /// Whatever the stream is, what is made of it is in the binary once.
     fn run(
         &self,
-        tar: impl Read,
+        tar: &mut dyn Read,
         from: Option<&Checkpoint>,
         keeper: Option<Keeper>,
         reuse: Option<Reuse>,
