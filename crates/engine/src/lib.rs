@@ -6,6 +6,7 @@
 
 mod apply_delta;
 pub mod attach;
+mod balena_delta;
 pub mod cancel;
 pub mod commit;
 mod connect;

@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::find_delta::{self, Candidate, Found, Missing, Mode};
 use crate::pace::Pace;
 use crate::progress::{Meter, Progress, Total};
-use crate::{Engine, image};
+use crate::{Engine, balena_delta, image};
 use oci::config::ImageConfig;
 use oci::digest::Digest;
 use oci::manifest::{AnyManifest, Descriptor, Manifest, media_type};
@@ -120,6 +120,14 @@ fn one(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Canc
         }
     };
     let config = ImageConfig::parse(&config_bytes).context(format!("parse config of {}", reference.familiar()))?;
+    let delta = balena_delta::Target::of(&config)?.filter(|_| !there);
+    if let Some(target) = delta {
+        check(&manifest, &config)?;
+        let id = by_balena_delta(engine, &repository, &manifest, &target, progress, cancel)?;
+        // A tag of it is one of the target; its digest is the delta's, and a name only for who asked by it.
+        let by_digest = reference.digest().map(|_| reference);
+        return finish(engine, reference, &top_digest, &target.config, id, by_digest, progress);
+    }
     let id = match there {
         true => known,
         false => {
@@ -140,24 +148,90 @@ fn one(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Canc
         )));
     }
     engine.store.images.keep_manifest(&id, &manifest_bytes)?;
-    // The tag is last: whoever sees it sees a whole image.
     let by_digest = reference.with_digest(&top_digest);
-    let before = match reference.digest() {
-        Some(_) => engine.store.tags.get(&by_digest),
-        None => engine.store.tags.get(reference),
+    finish(engine, reference, &top_digest, &config, id, Some(&by_digest), progress)
+}
+
+/// Gives an image its names; says whether the first of them stands for another one now.
+fn finish(
+    engine: &Engine,
+    reference: &Reference,
+    top_digest: &Digest,
+    config: &ImageConfig,
+    id: ImageId,
+    by_digest: Option<&Reference>,
+    progress: &Progress,
+) -> Result<(Digest, bool)> {
+    // The tag is last: whoever sees it sees a whole image.
+    let name = match (reference.digest(), by_digest) {
+        (Some(_), Some(by_digest)) => by_digest,
+        _ => reference,
     };
-    engine.store.tags.set(&by_digest, &id)?;
+    let before = engine.store.tags.get(name);
+    if let Some(by_digest) = by_digest {
+        engine.store.tags.set(by_digest, &id)?;
+    }
     if reference.digest().is_none() && before.as_ref() != Some(&id) {
         engine.store.tags.set(reference, &id)?;
         engine.store.images.set_last_updated(&id, &api::time::now())?;
     }
     progress.status("", format!("Digest: {top_digest}"))?;
     let familiar = reference.familiar();
-    let mut attributes = image::labels_of(&config);
+    let mut attributes = image::labels_of(config);
     attributes.insert("name".into(), reference.repository().familiar());
     engine.events.emit("image", "pull", &familiar, attributes);
     let newer = before.as_ref() != Some(&id);
     Ok((id.0, newer))
+}
+
+/// Makes the image that one of balenaEngine's deltas stands for.
+fn by_balena_delta(
+    engine: &Engine,
+    repository: &Repository,
+    delta: &Manifest,
+    target: &balena_delta::Target,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<ImageId> {
+    if is_whole(engine, &target.id()) {
+        return Ok(target.id());
+    }
+    let mut base: Option<balena_delta::Base<'_>> = None;
+    let mut top: Option<LayerId> = None;
+    let sum = progress.total(delta.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add));
+    for (index, (layer, diff)) in delta.layers.iter().zip(target.diffs()).enumerate() {
+        let below = top.as_ref().map(LayerId::chain_id);
+        let chain = ChainId::of(below, &DiffId(diff.clone()));
+        let short = layer.digest.short();
+        if let Some(there) = engine.store.layers.get(&chain) {
+            progress.status(short, "Already exists")?;
+            top = Some(there);
+            continue;
+        }
+        let base = match &mut base {
+            Some(base) => base,
+            none => none.insert(balena_delta::Base::find(engine, target)?),
+        };
+        progress.status(short, "Pulling fs layer")?;
+        let meter = progress.meter(short, layer.size, &sum);
+        let arriving = start_blob(engine, repository, layer, 0, meter)?;
+        let made = watch(layer, arriving.chunks, &arriving.meter, |blob| {
+            let mut stream = store::Decompressed::open(blob)?;
+            let made = base.layer(target, index, below, &mut stream)?;
+            stream.drain().map_err(|source| store::Error::Io {
+                doing: "read the rest of the blob".into(),
+                source,
+            })?;
+            Ok(made)
+        });
+        if cancel.is_set() {
+            return Err(Error::cancelled());
+        }
+        let committed = made.and_then(|made| made.commit(&DiffId(diff.clone())).map_err(|e| about(layer, e)));
+        top = Some(committed.map_err(|failure| failure.error)?);
+        progress.status(short, "Pull complete")?;
+    }
+    Ok(engine.store.images.put(&target.config_bytes, top.as_ref())?)
 }
 
 fn is_whole(engine: &Engine, id: &ImageId) -> bool {
