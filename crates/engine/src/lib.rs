@@ -16,6 +16,7 @@ pub mod create;
 mod device;
 pub mod diff;
 pub mod distribution;
+mod download;
 pub mod error;
 pub mod events;
 pub mod exec;
