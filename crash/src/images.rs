@@ -1,7 +1,8 @@
 //! The images of a run, the same for the same seed: two that share their base, with every kind of file in them.
 
-use oci::tar::{Entry, Kind, Time};
+use oci::tar::{Entry, Kind, Reader, Time};
 use serde_json::json;
+use std::io::Read;
 use tests::image::Tar;
 use tests::{Image, Layer};
 
@@ -11,12 +12,13 @@ pub struct Made {
     pub tars: Vec<Vec<u8>>,
 }
 
-/// Makes the images of a seed, the larger of `bytes` together with its base.
-pub fn make(seed: u64, bytes: u64) -> [Made; 2] {
+/// Makes the images of a seed, the largest of `bytes` together with its base. The third is a later one of the first.
+pub fn make(seed: u64, bytes: u64) -> [Made; 3] {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let base = tar(&mut random, "base", bytes / 2);
     let first = tar(&mut random, "first", bytes / 2);
     let second = tar(&mut random, "second", bytes / 4);
+    let third = later(&first);
     let image = |layers: Vec<Layer>, cmd: &str| Image::new(layers, json!({"Cmd": [cmd]}));
     [
         Made {
@@ -25,7 +27,11 @@ pub fn make(seed: u64, bytes: u64) -> [Made; 2] {
         },
         Made {
             image: image(vec![Layer::gzip(&base), Layer::plain(&second)], "second"),
-            tars: vec![base, second],
+            tars: vec![base.clone(), second],
+        },
+        Made {
+            image: image(vec![Layer::gzip(&base), Layer::gzip(&third)], "third"),
+            tars: vec![base, third],
         },
     ]
 }
@@ -68,6 +74,31 @@ fn tar(random: &mut Random, name: &str, bytes: u64) -> Vec<u8> {
         }
     }
     tar.bytes()
+}
+
+/// The same layer with some files changed, some only in their mode or owner, and the most as they are.
+fn later(tar: &[u8]) -> Vec<u8> {
+    let mut reader = Reader::new(tar);
+    let mut later = Tar::default();
+    let mut number = 0;
+    while let Some(mut entry) = reader.next_entry().expect("a tar that was made here") {
+        let mut content = Vec::new();
+        reader.read_to_end(&mut content).expect("it is in memory");
+        if entry.kind == Kind::Regular && !entry.name.windows(4).any(|part| part == b".wh.") {
+            number += 1;
+            let middle = content.len() / 2;
+            match number % 7 {
+                1 => content.splice(middle..middle, *b"new text").for_each(drop),
+                3 => content.iter_mut().skip(middle).take(50).for_each(|byte| *byte = !*byte),
+                4 => entry.mode ^= 0o011,
+                5 => entry.uid += 1,
+                _ => {}
+            }
+            entry.size = content.len() as u64;
+        }
+        later = later.entry(&entry, &content);
+    }
+    later.bytes()
 }
 
 /// Xorshift: enough for content, and the same everywhere.

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::images::Made;
 use engine::cancel::Cancel;
+use engine::find_delta::Mode;
 use engine::progress::Progress;
 use engine::{Config, Engine, Limits};
 use oci::platform::Platform;
@@ -10,6 +11,7 @@ use oci::reference::Reference;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use tests::delta::Artifact;
 use tests::double::{Double, Fault};
 
 /// Opens the engine as the daemon does.
@@ -28,7 +30,8 @@ pub fn open(root: &Path) -> Result<Arc<Engine>> {
             download_rate: 0,
             upload_attempts: 5,
         },
-        delta: engine::find_delta::Mode::Off,
+        delta: Mode::Auto,
+        delta_data_root: None,
         runtimes: BTreeMap::new(),
         default_runtime: String::new(),
         log_driver: "none".into(),
@@ -74,13 +77,33 @@ pub fn serve_in_pieces(made: &Made, bytes: usize) -> Result<Reference> {
     Reference::parse(&double.reference()).map_err(|e| e.to_string())
 }
 
+/// A registry that serves an image, with the delta that makes its topmost layer of another's.
+pub fn serve_update(from: &Made, to: &Made) -> Result<Reference> {
+    let (Some(old), Some(new)) = (from.image.layers.last(), to.image.layers.last()) else {
+        return Err("an image without layers".into());
+    };
+    let artifact = Artifact::new(&to.image, &[tests::delta::between(&[old], new)]);
+    let double = Double::with_deltas(to.image.clone(), vec![artifact], Fault::None);
+    let double = double.map_err(|e| format!("start a registry: {e}"))?;
+    Reference::parse(&double.reference()).map_err(|e| e.to_string())
+}
+
 /// Pulls as the daemon does.
 pub fn pull(engine: &Engine, reference: &Reference) -> Result<()> {
+    pull_with(engine, reference, Mode::Auto)
+}
+
+/// The same by delta, or not at all.
+pub fn update(engine: &Engine, reference: &Reference) -> Result<()> {
+    pull_with(engine, reference, Mode::Only)
+}
+
+fn pull_with(engine: &Engine, reference: &Reference, delta: Mode) -> Result<()> {
     let request = engine::pull::Request {
         reference,
         platform: None,
         auth: registry::Auth::Anonymous,
-        delta: engine::find_delta::Mode::Off,
+        delta,
     };
     let cancel = Cancel::new().map_err(|e| e.to_string())?;
     engine::pull::pull(engine, request, &Progress::silent(), &cancel)

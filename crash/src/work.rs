@@ -11,18 +11,20 @@ use store::ImageId;
 
 /// Does it all on a fresh root.
 pub fn work(path: &Path, ledger: Writer, seed: u64, bytes: u64) -> Result<()> {
-    let [first, second] = images::make(seed, bytes);
+    let [first, second, third] = images::make(seed, bytes);
     let engine = root::open(path)?;
     let mut life = Life {
         engine: &engine,
         ledger,
     };
     let (a, b) = (root::serve(&first)?, root::serve(&second)?);
+    let c = root::serve_update(&first, &third)?;
     let kept = Reference::parse("kept:1").map_err(|e| e.to_string())?;
     let (one, two) = ("1".repeat(64), "2".repeat(64));
     life.pull(&a, &first)?;
     life.tag(&kept, &id(&first)?)?;
     life.create(&one, &id(&first)?)?;
+    life.update(&c, &third)?;
     life.pull_in_pieces(&b, &second)?;
     let committed = life.commit(&one, &id(&first)?)?;
     life.create(&two, &id(&second)?)?;
@@ -30,10 +32,13 @@ pub fn work(path: &Path, ledger: Writer, seed: u64, bytes: u64) -> Result<()> {
     life.remove_container(&two)?;
     life.pull(&b, &second)?;
     life.remove_image(&committed)?;
+    life.remove(&c, &third)?;
+    life.update(&c, &third)?;
     life.tag(&kept, &id(&second)?)?;
     life.remove(&a, &first)?;
     life.remove_container(&one)?;
     life.remove(&b, &second)?;
+    life.remove(&c, &third)?;
     life.pull_in_pieces(&a, &first)
 }
 
@@ -57,6 +62,13 @@ impl Life<'_> {
         let engine = self.engine;
         let effects = names(reference, made, Some(id(made)?.to_string()))?;
         self.ledger.operation(effects, || root::pull(engine, reference))
+    }
+
+    /// By delta, or not at all.
+    fn update(&mut self, reference: &Reference, made: &Made) -> Result<()> {
+        let engine = self.engine;
+        let effects = names(reference, made, Some(id(made)?.to_string()))?;
+        self.ledger.operation(effects, || root::update(engine, reference))
     }
 
     /// From a registry whose connections break and that is asked once each time.

@@ -6,6 +6,7 @@
 
 mod certificate;
 mod crash;
+mod delta;
 mod layers;
 mod machine;
 mod templates;
@@ -36,6 +37,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("zstd", layers::zstd),
     ("tar-split", layers::tar_split),
     ("layer", layers::layer),
+    ("delta", delta::delta),
     ("templates", templates::format),
     ("tls 1.2", tls::version_1_2),
     ("tls 1.3", tls::version_1_3),

@@ -210,6 +210,24 @@ const OPTIONS: &[Opt] = &[
         "Whether pulls use deltas: auto, off or only (default \"auto\")",
     ),
     opt(
+        "delta-data-root",
+        "delta-data-root",
+        Text,
+        "Root directory of a second store, read only, with bases of balenaEngine's deltas",
+    ),
+    opt(
+        "delta-storage-driver",
+        "delta-storage-driver",
+        Text,
+        "Storage driver of the second store: overlay2",
+    ),
+    opt(
+        "delta-storage-opt",
+        "delta-storage-opts",
+        List,
+        "Storage driver options of the second store; none are needed",
+    ),
+    opt(
         "max-concurrent-downloads",
         "max-concurrent-downloads",
         Text,

@@ -65,6 +65,7 @@ impl Settings {
             },
             delta: Mode::parse(&given.text("delta", "auto"))
                 .ok_or("invalid argument for --delta: known are auto, off and only")?,
+            delta_data_root: delta_data_root(given)?,
             runtimes: runtimes(given)?,
             default_runtime: given.text("default-runtime", "runc"),
             log_driver,
@@ -107,6 +108,20 @@ impl Settings {
             engine,
         })
     }
+}
+
+/// The second store, which must be of the kind that we read.
+fn delta_data_root(given: &Given) -> Result<Option<PathBuf>, String> {
+    match given.text("delta-storage-driver", "").as_str() {
+        "" | "overlay2" => {}
+        other => {
+            return Err(format!(
+                "delta-storage-driver {other} is not supported: known is overlay2"
+            ));
+        }
+    }
+    let path = given.text("delta-data-root", "");
+    (!path.is_empty()).then(|| absolute(&path)).transpose()
 }
 
 fn machine() -> String {

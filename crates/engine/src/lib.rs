@@ -6,6 +6,7 @@
 
 mod apply_delta;
 pub mod attach;
+mod balena_delta;
 pub mod cancel;
 pub mod commit;
 mod connect;
@@ -15,6 +16,7 @@ pub mod create;
 mod device;
 pub mod diff;
 pub mod distribution;
+mod download;
 pub mod error;
 pub mod events;
 pub mod exec;

@@ -15,7 +15,7 @@ mod plan;
 use crate::cancel::Cancel;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
-use crate::{Engine, image};
+use crate::{Engine, balena_delta, image};
 use api::progress::Message;
 use contents::{Contents, Layer};
 use oci::config::ImageConfig;
@@ -96,6 +96,9 @@ fn put(engine: &Engine, planned: &plan::Image, contents: &mut Contents, used: &m
             config.os.as_deref().unwrap_or_default()
         )));
     }
+    if let Some(target) = balena_delta::Target::of(&config)? {
+        return put_target(engine, planned, diffs, &target, contents, used);
+    }
     let mut top: Option<LayerId> = None;
     for (index, (name, diff)) in planned.layers.iter().zip(diffs).enumerate() {
         let below = top.as_ref();
@@ -115,6 +118,44 @@ fn put(engine: &Engine, planned: &plan::Image, contents: &mut Contents, used: &m
     Ok(engine.store.images.put(&planned.config, top.as_ref())?)
 }
 
+/// Puts the image together that one of balenaEngine's deltas stands for.
+fn put_target(
+    engine: &Engine,
+    planned: &plan::Image,
+    diffs: &[Digest],
+    target: &balena_delta::Target,
+    contents: &mut Contents,
+    used: &mut Used,
+) -> Result<ImageId> {
+    let mut base: Option<balena_delta::Base<'_>> = None;
+    let mut top: Option<LayerId> = None;
+    let names = planned.layers.iter().zip(diffs);
+    for (index, ((name, delta_diff), diff)) in names.zip(target.diffs()).enumerate() {
+        let below = top.as_ref().map(LayerId::chain_id);
+        let chain = ChainId::of(below, &DiffId(diff.clone()));
+        check(contents.diff_of(name), index, delta_diff)?;
+        let layer = match engine.store.layers.get(&chain) {
+            Some(layer) => layer,
+            None => {
+                let base = match &mut base {
+                    Some(base) => base,
+                    none => none.insert(balena_delta::Base::find(engine, target)?),
+                };
+                let missing = || Error::invalid(format!("invalid archive: it has no layer {name}"));
+                let delta = match contents.take(name).ok_or_else(missing)? {
+                    Layer::Unpacked(unpacked) => unpacked.open(balena_delta::FILE)?,
+                    Layer::There(layer) => engine.store.layers.open_file(&layer, balena_delta::FILE)?,
+                };
+                let made = base.layer_of_file(target, index, below, delta)?;
+                made.commit(&DiffId(diff.clone()))?
+            }
+        };
+        used.made.insert(chain);
+        top = Some(layer);
+    }
+    Ok(engine.store.images.put(&target.config_bytes, top.as_ref())?)
+}
+
 fn check(got: Option<&Digest>, index: usize, expected: &Digest) -> Result<()> {
     match got {
         Some(got) if got != expected => Err(Error::invalid(format!(
@@ -132,7 +173,11 @@ fn place(
     contents: &mut Contents,
     used: &Used,
 ) -> Result<LayerId> {
-    let source = match contents.take(name) {
+    let found = match contents.take(name) {
+        None if contents.has_deltas() && !used.by_name.contains_key(name) => Some(by_delta(engine, diff, contents)?),
+        found => found,
+    };
+    let source = match found {
         Some(Layer::Unpacked(unpacked)) => {
             check(Some(&unpacked.outcome().diff_id.0), index, diff)?;
             let unpacked = match below {
@@ -148,6 +193,29 @@ fn place(
     let info = engine.store.layers.info(source.chain_id());
     check(info.as_ref().map(|info| &info.diff_id.0), index, diff)?;
     copy(engine, &source, below, diff)
+}
+
+/// What stands in an archive of deltas for a layer: its delta, or one that is here.
+fn by_delta(engine: &Engine, diff: &Digest, contents: &mut Contents) -> Result<Layer> {
+    let why = match contents.take_by_delta(diff) {
+        Ok(layer) => return Ok(layer),
+        Err(why) => why,
+    };
+    if let Some(layer) = engine
+        .store
+        .layers
+        .with_diff_id(&DiffId(diff.clone()))
+        .into_iter()
+        .next()
+    {
+        return Ok(Layer::There(layer));
+    }
+    match why {
+        Some(why) => Err(Error::not_found(format!("load layer {diff} by delta: {why}"))),
+        None => Err(Error::not_found(format!(
+            "load layer {diff}: the archive has neither it nor a delta of it, and it is not here"
+        ))),
+    }
 }
 
 /// Makes a layer again on another parent, from the tar of the one that is there.

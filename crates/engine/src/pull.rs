@@ -1,6 +1,6 @@
 //! Pulling an image: one function that stacks readers, and the order that makes the result atomic and durable.
 //!
-//! Blobs are fetched by up to [`Limits::downloads`] threads, each at most [`AHEAD`] chunks in front of the unpacking,
+//! Blobs are fetched by up to [`Limits::downloads`] threads, each a little in front of the unpacking ([`crate::download`]),
 //! which goes layer by layer from the lowest: verified blob → decompress → tar → the layer's own directory. Nothing
 //! compressed is written. A layer is committed when its files are on the disk and both digests were right; the image
 //! after its layers, the tag last. Whatever stops it, at any point, leaves only whole layers behind, and of the one it
@@ -10,30 +10,24 @@
 
 use crate::apply_delta::{self, Held};
 use crate::cancel::Cancel;
+use crate::download::{Download, Failure, about, blob_kind, kind_of};
 use crate::error::{Context, Error, Kind, Result};
 use crate::find_delta::{self, Candidate, Found, Missing, Mode};
-use crate::pace::Pace;
-use crate::progress::{Meter, Progress, Total};
-use crate::{Engine, image};
+use crate::progress::{Progress, Total};
+use crate::{Engine, balena_delta, image};
 use oci::config::ImageConfig;
 use oci::digest::Digest;
 use oci::manifest::{AnyManifest, Descriptor, Manifest, media_type};
 use oci::platform::Platform;
 use oci::reference::Reference;
-use registry::{Auth, BlobError, BlobReader, Repository};
+use registry::{Auth, BlobError, Repository};
 use std::collections::BTreeMap;
-use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use store::distribution::Blob;
 use store::{ChainId, DiffId, ImageId, LayerId, Partial, UnpackedLayer};
 
 /// The largest image config that is read, in bytes.
 const MAX_CONFIG: u64 = 8 << 20;
-/// Bytes of a chunk between a download and the unpacking.
-const CHUNK: usize = 64 << 10;
-/// Chunks that a download may be ahead.
-const AHEAD: usize = 8;
 
 /// What a pull is asked for.
 pub struct Request<'a> {
@@ -120,6 +114,14 @@ fn one(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Canc
         }
     };
     let config = ImageConfig::parse(&config_bytes).context(format!("parse config of {}", reference.familiar()))?;
+    let delta = balena_delta::Target::of(&config)?.filter(|_| !there);
+    if let Some(target) = delta {
+        check(&manifest, &config)?;
+        let id = by_balena_delta(engine, &repository, &manifest, &target, progress, cancel)?;
+        // A tag of it is one of the target; its digest is the delta's, and a name only for who asked by it.
+        let by_digest = reference.digest().map(|_| reference);
+        return finish(engine, reference, &top_digest, &target.config, id, by_digest, progress);
+    }
     let id = match there {
         true => known,
         false => {
@@ -140,24 +142,90 @@ fn one(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Canc
         )));
     }
     engine.store.images.keep_manifest(&id, &manifest_bytes)?;
-    // The tag is last: whoever sees it sees a whole image.
     let by_digest = reference.with_digest(&top_digest);
-    let before = match reference.digest() {
-        Some(_) => engine.store.tags.get(&by_digest),
-        None => engine.store.tags.get(reference),
+    finish(engine, reference, &top_digest, &config, id, Some(&by_digest), progress)
+}
+
+/// Gives an image its names; says whether the first of them stands for another one now.
+fn finish(
+    engine: &Engine,
+    reference: &Reference,
+    top_digest: &Digest,
+    config: &ImageConfig,
+    id: ImageId,
+    by_digest: Option<&Reference>,
+    progress: &Progress,
+) -> Result<(Digest, bool)> {
+    // The tag is last: whoever sees it sees a whole image.
+    let name = match (reference.digest(), by_digest) {
+        (Some(_), Some(by_digest)) => by_digest,
+        _ => reference,
     };
-    engine.store.tags.set(&by_digest, &id)?;
+    let before = engine.store.tags.get(name);
+    if let Some(by_digest) = by_digest {
+        engine.store.tags.set(by_digest, &id)?;
+    }
     if reference.digest().is_none() && before.as_ref() != Some(&id) {
         engine.store.tags.set(reference, &id)?;
         engine.store.images.set_last_updated(&id, &api::time::now())?;
     }
     progress.status("", format!("Digest: {top_digest}"))?;
     let familiar = reference.familiar();
-    let mut attributes = image::labels_of(&config);
+    let mut attributes = image::labels_of(config);
     attributes.insert("name".into(), reference.repository().familiar());
     engine.events.emit("image", "pull", &familiar, attributes);
     let newer = before.as_ref() != Some(&id);
     Ok((id.0, newer))
+}
+
+/// Makes the image that one of balenaEngine's deltas stands for.
+fn by_balena_delta(
+    engine: &Engine,
+    repository: &Repository,
+    delta: &Manifest,
+    target: &balena_delta::Target,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<ImageId> {
+    if is_whole(engine, &target.id()) {
+        return Ok(target.id());
+    }
+    let mut base: Option<balena_delta::Base<'_>> = None;
+    let mut top: Option<LayerId> = None;
+    let sum = progress.total(delta.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add));
+    for (index, (layer, diff)) in delta.layers.iter().zip(target.diffs()).enumerate() {
+        let below = top.as_ref().map(LayerId::chain_id);
+        let chain = ChainId::of(below, &DiffId(diff.clone()));
+        let short = layer.digest.short();
+        if let Some(there) = engine.store.layers.get(&chain) {
+            progress.status(short, "Already exists")?;
+            top = Some(there);
+            continue;
+        }
+        let base = match &mut base {
+            Some(base) => base,
+            none => none.insert(balena_delta::Base::find(engine, target)?),
+        };
+        progress.status(short, "Pulling fs layer")?;
+        let meter = progress.meter(short, layer.size, &sum);
+        let download = Download::start(engine, repository, layer, 0, meter)?;
+        let made = download.unpack(layer, |blob| {
+            let mut stream = store::Decompressed::open(blob)?;
+            let made = base.layer(target, index, below, &mut stream)?;
+            stream.drain().map_err(|source| store::Error::Io {
+                doing: "read the rest of the blob".into(),
+                source,
+            })?;
+            Ok(made)
+        });
+        if cancel.is_set() {
+            return Err(Error::cancelled());
+        }
+        let committed = made.and_then(|made| made.commit(&DiffId(diff.clone())).map_err(|e| about(layer, e)));
+        top = Some(committed.map_err(|failure| failure.error)?);
+        progress.status(short, "Pull complete")?;
+    }
+    Ok(engine.store.images.put(&target.config_bytes, top.as_ref())?)
 }
 
 fn is_whole(engine: &Engine, id: &ImageId) -> bool {
@@ -432,10 +500,11 @@ fn begin<'a>(
         match Held::find(engine, &delta.bases) {
             Ok(held) => {
                 let meter = progress.meter(job.short(), delta.descriptor.size, &job.sum);
-                let arriving = start_blob(engine, repository, &delta.descriptor, 0, meter)?;
                 return Ok(Arriving {
+                    download: Download::start(engine, repository, &delta.descriptor, 0, meter)?,
+                    offset: 0,
+                    partial: None,
                     delta: Some((delta, held)),
-                    ..arriving
                 });
             }
             Err(error) => log::warn!("delta {}: {error}", delta.descriptor.digest),
@@ -538,13 +607,6 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Bytes of a blob, or why there are no more. The end of the channel is the end of a verified blob only after `Done`.
-enum Chunk {
-    Bytes(Box<[u8]>),
-    Done,
-    Failed(BlobError),
-}
-
 /// Refuses a pull that cannot fit before it writes anything. Certain is only a part of what it will need: a compressed
 /// layer has nearly as many bytes unpacked at least, a plain one may be half headers.
 fn enough_space<'a>(engine: &Engine, layers: impl Iterator<Item = &'a Descriptor>) -> Result<()> {
@@ -577,8 +639,7 @@ fn chains(diffs: &[Digest]) -> Vec<ChainId> {
 
 /// A download on its way, and what was there of the layer before.
 struct Arriving<'a> {
-    chunks: Receiver<Chunk>,
-    meter: Arc<Meter>,
+    download: Download,
     offset: u64,
     partial: Option<Partial>,
     /// It is this delta that arrives, not the layer's own blob.
@@ -595,120 +656,12 @@ fn start_download<'a>(
 ) -> Result<Arriving<'a>> {
     let offset = partial.as_ref().map_or(0, Partial::offset);
     let meter = progress.meter(job.short(), job.descriptor.size, &job.sum);
-    let arriving = start_blob(engine, repository, job.descriptor, offset, meter)?;
-    Ok(Arriving { partial, ..arriving })
-}
-
-fn start_blob<'a>(
-    engine: &'a Engine,
-    repository: &Repository,
-    descriptor: &Descriptor,
-    offset: u64,
-    meter: Arc<Meter>,
-) -> Result<Arriving<'a>> {
-    let pace = engine.pace.clone();
-    let (send, receive) = sync_channel(AHEAD);
-    let (repository, descriptor, told) = (repository.clone(), descriptor.clone(), meter.clone());
-    std::thread::Builder::new()
-        .name("download".into())
-        .stack_size(512 << 10)
-        .spawn(move || {
-            let end = match repository.blob_from(&descriptor, offset) {
-                Ok(reader) => download(reader, &pace, &told, &send),
-                Err(e) => Chunk::Failed(e),
-            };
-            // A receiver that is gone has failed already, and says why.
-            let _ = send.send(end);
-        })
-        .context("start a thread for a download")?;
     Ok(Arriving {
-        chunks: receive,
-        meter,
+        download: Download::start(engine, repository, job.descriptor, offset, meter)?,
         offset,
-        partial: None,
+        partial,
         delta: None,
     })
-}
-
-fn download(mut reader: BlobReader, pace: &Pace, meter: &Meter, send: &SyncSender<Chunk>) -> Chunk {
-    let cancel = reader.cancel_handle();
-    let mut noticed = meter.clone_for_retry();
-    reader.on_retry(move |retry| noticed(retry.wait));
-    loop {
-        let mut buffer = vec![0u8; CHUNK].into_boxed_slice();
-        let mut filled = 0;
-        while filled < CHUNK {
-            match reader.advance(&mut buffer[filled..]) {
-                Ok(0) => {
-                    if filled > 0 {
-                        let rest = Box::from(&buffer[..filled]);
-                        if send.send(Chunk::Bytes(rest)).is_err() {
-                            return Chunk::Failed(BlobError::Cancelled);
-                        }
-                    }
-                    meter.downloaded();
-                    return Chunk::Done;
-                }
-                Ok(n) => {
-                    filled += n;
-                    let wait = pace.take(n);
-                    if !wait.is_zero() && !cancel.sleep(wait) {
-                        return Chunk::Failed(BlobError::Cancelled);
-                    }
-                }
-                Err(e) => return Chunk::Failed(e),
-            }
-            meter.advance(reader.offset());
-        }
-        if send.send(Chunk::Bytes(buffer)).is_err() {
-            return Chunk::Failed(BlobError::Cancelled);
-        }
-    }
-}
-
-/// The chunks of a download as a reader. Its end is `Ok(0)` only for a blob that was verified.
-struct Chunks {
-    receive: Receiver<Chunk>,
-    chunk: Box<[u8]>,
-    at: usize,
-    done: bool,
-}
-
-impl Read for Chunks {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.chunk.len() {
-            if self.done {
-                return Ok(0);
-            }
-            match self.receive.recv() {
-                Ok(Chunk::Bytes(bytes)) => (self.chunk, self.at) = (bytes, 0),
-                Ok(Chunk::Done) => self.done = true,
-                Ok(Chunk::Failed(e)) => return Err(io::Error::other(e)),
-                Err(_) => return Err(io::Error::other("the download's thread ended without a word")),
-            }
-        }
-        let n = out.len().min(self.chunk.len() - self.at);
-        out[..n].copy_from_slice(&self.chunk[self.at..self.at + n]);
-        self.at += n;
-        Ok(n)
-    }
-}
-
-/// Why a layer did not come to be.
-struct Failure {
-    error: Error,
-    /// Not the network's fault, and not the disk's: another copy may be better.
-    is_about_content: bool,
-    /// Nothing else will do better: the disk is full.
-    is_final: bool,
-}
-
-fn about(layer: &Descriptor, e: store::Error) -> Failure {
-    Failure {
-        is_about_content: matches!(&e, store::Error::Invalid(_)) || e.is_damage(),
-        is_final: e.is_no_space(),
-        error: Error::from(e.within(format!("layer {}", layer.digest.short()))),
-    }
 }
 
 /// Fetches a layer that was found damaged once more, and puts it in the place of what is there.
@@ -732,8 +685,10 @@ fn replace(
     }
     progress.status(short, "Pulling fs layer")?;
     let meter = progress.meter(short, descriptor.size, &progress.total(descriptor.size));
-    let arriving = start_blob(engine, repository, descriptor, 0, meter)?;
-    receive(engine, below, descriptor, arriving)
+    let download = Download::start(engine, repository, descriptor, 0, meter)?;
+    let stage = || engine.store.layers.stage_pull(below, None);
+    download
+        .unpack(descriptor, |blob| stage()?.unpack_blob(blob))
         .and_then(|unpacked| {
             let replaced = unpacked.replace(&damaged, is_mounted);
             replaced.map_err(|e| about(descriptor, e))
@@ -750,7 +705,7 @@ fn receive(
     arriving: Arriving<'_>,
 ) -> Result<UnpackedLayer, Failure> {
     let partial = arriving.partial;
-    watch(layer, arriving.chunks, &arriving.meter, |blob| {
+    arriving.download.unpack(layer, |blob| {
         engine.store.layers.stage_pull(below, partial)?.unpack_blob(blob)
     })
 }
@@ -762,110 +717,15 @@ fn apply(
     job: &Job<'_>,
     arriving: Arriving<'_>,
 ) -> Result<UnpackedLayer, Failure> {
-    watch(job.descriptor, arriving.chunks, &arriving.meter, |delta| {
+    arriving.download.unpack(job.descriptor, |delta| {
         apply_delta::unpack(held, below, job.diff, delta)
     })
-}
-
-/// Has a layer made of what arrives.
-fn watch(
-    layer: &Descriptor,
-    chunks: Receiver<Chunk>,
-    meter: &Meter,
-    make: impl FnOnce(&mut Watched<'_>) -> store::Result<UnpackedLayer>,
-) -> Result<UnpackedLayer, Failure> {
-    let mut failure = None;
-    let mut watched = Watched {
-        inner: Chunks {
-            receive: chunks,
-            chunk: Box::default(),
-            at: 0,
-            done: false,
-        },
-        failure: &mut failure,
-    };
-    let unpacked = make(&mut watched);
-    let unpacked = match (unpacked, failure) {
-        (Ok(unpacked), None) => unpacked,
-        // The network's word explains more than what became of it further up.
-        (_, Some(e)) => {
-            return Err(Failure {
-                error: blob_text(&e),
-                is_about_content: e.is_about_content,
-                is_final: false,
-            });
-        }
-        (Err(e), None) => return Err(about(layer, e)),
-    };
-    meter.extracting();
-    Ok(unpacked)
-}
-
-/// Keeps the blob's own error, which readers above turn into theirs.
-struct Watched<'a> {
-    inner: Chunks,
-    failure: &'a mut Option<BlobFailure>,
-}
-
-struct BlobFailure {
-    text: String,
-    kind: Kind,
-    is_about_content: bool,
-}
-
-impl Read for Watched<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let error = match self.inner.read(out) {
-            Ok(n) => return Ok(n),
-            Err(error) => error,
-        };
-        let failure = match BlobError::of(&error) {
-            Some(blob) => BlobFailure {
-                text: blob.to_string(),
-                kind: blob_kind(blob),
-                is_about_content: matches!(blob, BlobError::DigestMismatch { .. } | BlobError::SizeMismatch { .. }),
-            },
-            None => BlobFailure {
-                text: error.to_string(),
-                kind: Kind::Internal,
-                is_about_content: false,
-            },
-        };
-        let damaged = failure.is_about_content;
-        *self.failure = Some(failure);
-        // To the store an interruption is what can be gone on after, and this is not.
-        Err(if damaged {
-            io::ErrorKind::InvalidData.into()
-        } else {
-            error
-        })
-    }
-}
-
-fn blob_text(failure: &BlobFailure) -> Error {
-    Error::new(failure.kind, failure.text.clone())
-}
-
-fn blob_kind(error: &BlobError) -> Kind {
-    match error {
-        BlobError::Registry(e) => kind_of(e),
-        BlobError::Cancelled => Kind::Cancelled,
-        _ => Kind::Internal,
-    }
 }
 
 fn blob_error(error: BlobError, reference: &Reference) -> Error {
     match error {
         BlobError::Registry(e) => registry_error(e, reference),
         other => Error::new(blob_kind(&other), other.to_string()),
-    }
-}
-
-fn kind_of(error: &registry::Error) -> Kind {
-    match error.kind() {
-        registry::ErrorKind::NotFound | registry::ErrorKind::Denied => Kind::NotFound,
-        registry::ErrorKind::Cancelled => Kind::Cancelled,
-        _ => Kind::Internal,
     }
 }
 

@@ -12,7 +12,8 @@ use crate::{durable, id, overlay};
 use delta::Delta;
 use std::fs;
 use std::io::{self, ErrorKind, Read};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 const TAR_SPLIT: &str = "tar-split.json.gz";
 
@@ -234,6 +235,22 @@ impl Drop for StagedLayer {
     }
 }
 
+/// Opens a regular file in a layer's directory; nothing if there is none of that name.
+pub(crate) fn open_in(diff: &Path, name: &str) -> Result<Option<fs::File>> {
+    let root = durable::open_directory(diff)?;
+    match crate::rebuild::open(root.as_fd(), name.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).doing("open", diff.join(name)),
+        Ok(file) => {
+            let file = file.file().try_clone().doing("open", diff.join(name))?;
+            match file.metadata().doing("stat", diff.join(name))?.is_file() {
+                true => Ok(Some(file)),
+                false => Err(Error::Invalid(format!("{} is no file", diff.join(name).display()))),
+            }
+        }
+    }
+}
+
 /// A layer whose files are durable, and of which the diff ID is known.
 #[derive(Debug)]
 pub struct UnpackedLayer {
@@ -242,6 +259,12 @@ pub struct UnpackedLayer {
 }
 
 impl UnpackedLayer {
+    /// Opens one of its files for reading; nothing if there is none of that name.
+    pub fn open(&self, name: &str) -> Result<Option<fs::File>> {
+        let layout = self.staged.layers.layout();
+        open_in(&layout.overlay_layer(&self.staged.cache_id).join("diff"), name)
+    }
+
     /// What came out of the tar.
     pub fn outcome(&self) -> &Outcome {
         &self.outcome

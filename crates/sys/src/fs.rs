@@ -19,11 +19,14 @@ pub fn drop_cache(fd: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fadvise(fd, 0, None, Advice::DontNeed)?)
 }
 
+/// A path to an open file. Needs /proc.
+pub fn path_of(fd: BorrowedFd<'_>) -> PathBuf {
+    Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string())
+}
+
 /// A path to `name` in an open directory for calls that take only paths, such as `lsetxattr`. Needs /proc.
 pub fn path_at(directory: BorrowedFd<'_>, name: &Path) -> PathBuf {
-    Path::new("/proc/self/fd")
-        .join(directory.as_raw_fd().to_string())
-        .join(name)
+    path_of(directory).join(name)
 }
 
 /// Sets an extended attribute of `name` in a directory, never of what it links to.

@@ -12,7 +12,7 @@ use crate::error::{Doing, Error, Result};
 use delta::Content;
 use oci::tar::{Entry, Extent, Kind, Reader, Tap, Time};
 use oci::tar_split::Crc64;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io::BufRead;
@@ -354,7 +354,14 @@ impl Tree {
         let Some((file, inode)) = reuse.and_then(|reuse| reuse.link_source(place.path, entry, known)) else {
             return Ok(false);
         };
-        let link = || rustix::fs::linkat(&file, c"", place.at, place.name, AtFlags::EMPTY_PATH);
+        let link = || match rustix::fs::linkat(&file, c"", place.at, place.name, AtFlags::EMPTY_PATH) {
+            // Without CAP_DAC_READ_SEARCH, as in a container.
+            Err(Errno::NOENT) => {
+                let path = sys::fs::path_of(file.as_fd());
+                rustix::fs::linkat(CWD, &path, place.at, place.name, AtFlags::SYMLINK_FOLLOW)
+            }
+            other => other,
+        };
         let linked = match link() {
             Err(Errno::EXIST) => {
                 self.clear(place, false)?;
