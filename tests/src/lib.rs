@@ -8,6 +8,7 @@
 pub mod client;
 pub mod compare;
 pub mod daemon;
+pub mod delta;
 pub mod double;
 pub mod ground;
 pub mod http;

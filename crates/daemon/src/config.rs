@@ -204,6 +204,30 @@ const OPTIONS: &[Opt] = &[
     ),
     opt("log-opt", "log-opts", Map, "Default log driver options for containers"),
     opt(
+        "delta",
+        "delta",
+        Text,
+        "Whether pulls use deltas: auto, off or only (default \"auto\")",
+    ),
+    opt(
+        "delta-data-root",
+        "delta-data-root",
+        Text,
+        "Root directory of a second store, read only, with bases of balenaEngine's deltas",
+    ),
+    opt(
+        "delta-storage-driver",
+        "delta-storage-driver",
+        Text,
+        "Storage driver of the second store: overlay2",
+    ),
+    opt(
+        "delta-storage-opt",
+        "delta-storage-opts",
+        List,
+        "Storage driver options of the second store; none are needed",
+    ),
+    opt(
         "max-concurrent-downloads",
         "max-concurrent-downloads",
         Text,

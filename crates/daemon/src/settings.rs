@@ -2,6 +2,7 @@
 
 use crate::config::Given;
 use api::host_config::Ulimit;
+use engine::find_delta::Mode;
 use engine::{Config, Limits, Runtime};
 use oci::platform::Platform;
 use serde_json::Value;
@@ -61,6 +62,9 @@ impl Settings {
                 uploads: positive(given, "max-concurrent-uploads", 5)?,
                 download_rate: rate.ok_or("invalid argument for --max-download-rate: bytes a second, as 500k or 2m")?,
             },
+            delta: Mode::parse(&given.text("delta", "auto"))
+                .ok_or("invalid argument for --delta: known are auto, off and only")?,
+            delta_data_root: delta_data_root(given)?,
             runtimes: runtimes(given)?,
             default_runtime: given.text("default-runtime", "runc"),
             log_driver,
@@ -103,6 +107,20 @@ impl Settings {
             engine,
         })
     }
+}
+
+/// The second store, which must be of the kind that we read.
+fn delta_data_root(given: &Given) -> Result<Option<PathBuf>, String> {
+    match given.text("delta-storage-driver", "").as_str() {
+        "" | "overlay2" => {}
+        other => {
+            return Err(format!(
+                "delta-storage-driver {other} is not supported: known is overlay2"
+            ));
+        }
+    }
+    let path = given.text("delta-data-root", "");
+    (!path.is_empty()).then(|| absolute(&path)).transpose()
 }
 
 fn machine() -> String {

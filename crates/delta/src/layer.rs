@@ -274,7 +274,7 @@ impl Layer {
 }
 
 /// Packs bytes of which many are zero: a count of bytes, these, a count of zeros, and so on.
-fn pack(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn pack(bytes: &[u8], out: &mut Vec<u8>) {
     let mut at = 0;
     while at < bytes.len() {
         let zeros_at = |from: usize| bytes[from..].iter().take(3).all(|&byte| byte == 0);
@@ -288,7 +288,7 @@ fn pack(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Takes [`pack`]ed bytes, which are our own, apart again.
-fn unpack(packed: &[u8]) -> Vec<u8> {
+pub fn unpack(packed: &[u8]) -> Vec<u8> {
     let mut rest = packed.iter();
     let mut out = Vec::new();
     let number = |rest: &mut std::slice::Iter<'_, u8>| {

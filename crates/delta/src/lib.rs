@@ -19,4 +19,4 @@ pub use apply::{Content, Delta, Hint, Hints, Limits, Piece, Pieces, Target};
 pub use contents::Contents;
 pub use error::Error;
 pub use header::{BaseLayer, Header, MAGIC};
-pub use layer::{Builder, FileId, Layer};
+pub use layer::{Builder, FileId, Layer, pack, unpack};

@@ -4,7 +4,9 @@
 //! A verb is a function in a file of its name. [`Engine`] is a struct of parts. Nothing here speaks HTTP or names a
 //! system call.
 
+mod apply_delta;
 pub mod attach;
+mod balena_delta;
 pub mod cancel;
 pub mod commit;
 mod connect;
@@ -18,6 +20,7 @@ pub mod error;
 pub mod events;
 pub mod exec;
 pub mod export;
+pub mod find_delta;
 mod gzip;
 mod health;
 pub mod id;

@@ -15,7 +15,7 @@ mod plan;
 use crate::cancel::Cancel;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
-use crate::{Engine, image};
+use crate::{Engine, balena_delta, image};
 use api::progress::Message;
 use contents::{Contents, Layer};
 use oci::config::ImageConfig;
@@ -96,6 +96,9 @@ fn put(engine: &Engine, planned: &plan::Image, contents: &mut Contents, used: &m
             config.os.as_deref().unwrap_or_default()
         )));
     }
+    if let Some(target) = balena_delta::Target::of(&config)? {
+        return put_target(engine, planned, diffs, &target, contents, used);
+    }
     let mut top: Option<LayerId> = None;
     for (index, (name, diff)) in planned.layers.iter().zip(diffs).enumerate() {
         let below = top.as_ref();
@@ -113,6 +116,44 @@ fn put(engine: &Engine, planned: &plan::Image, contents: &mut Contents, used: &m
         top = Some(layer);
     }
     Ok(engine.store.images.put(&planned.config, top.as_ref())?)
+}
+
+/// Puts the image together that one of balenaEngine's deltas stands for.
+fn put_target(
+    engine: &Engine,
+    planned: &plan::Image,
+    diffs: &[Digest],
+    target: &balena_delta::Target,
+    contents: &mut Contents,
+    used: &mut Used,
+) -> Result<ImageId> {
+    let mut base: Option<balena_delta::Base<'_>> = None;
+    let mut top: Option<LayerId> = None;
+    let names = planned.layers.iter().zip(diffs);
+    for (index, ((name, delta_diff), diff)) in names.zip(target.diffs()).enumerate() {
+        let below = top.as_ref().map(LayerId::chain_id);
+        let chain = ChainId::of(below, &DiffId(diff.clone()));
+        check(contents.diff_of(name), index, delta_diff)?;
+        let layer = match engine.store.layers.get(&chain) {
+            Some(layer) => layer,
+            None => {
+                let base = match &mut base {
+                    Some(base) => base,
+                    none => none.insert(balena_delta::Base::find(engine, target)?),
+                };
+                let missing = || Error::invalid(format!("invalid archive: it has no layer {name}"));
+                let delta = match contents.take(name).ok_or_else(missing)? {
+                    Layer::Unpacked(unpacked) => unpacked.open(balena_delta::FILE)?,
+                    Layer::There(layer) => engine.store.layers.open_file(&layer, balena_delta::FILE)?,
+                };
+                let made = base.layer_of_file(target, index, below, delta)?;
+                made.commit(&DiffId(diff.clone()))?
+            }
+        };
+        used.made.insert(chain);
+        top = Some(layer);
+    }
+    Ok(engine.store.images.put(&target.config_bytes, top.as_ref())?)
 }
 
 fn check(got: Option<&Digest>, index: usize, expected: &Digest) -> Result<()> {
@@ -137,7 +178,7 @@ fn place(
             check(Some(&unpacked.outcome().diff_id.0), index, diff)?;
             let unpacked = match below {
                 Some(below) => unpacked.onto(below)?,
-                None => unpacked,
+                None => *unpacked,
             };
             return Ok(unpacked.commit(&DiffId(diff.clone()))?);
         }

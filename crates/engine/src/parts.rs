@@ -24,6 +24,10 @@ pub struct Config {
     pub exec_root: PathBuf,
     pub platform: Platform,
     pub limits: Limits,
+    /// Whether pulls use deltas if they are not told.
+    pub delta: crate::find_delta::Mode,
+    /// A second data root, read only, in which the bases of balenaEngine's deltas may be.
+    pub delta_data_root: Option<PathBuf>,
     /// OCI runtimes beside our own, by name.
     pub runtimes: BTreeMap<String, Runtime>,
     pub default_runtime: String,

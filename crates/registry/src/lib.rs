@@ -16,6 +16,7 @@ mod client;
 mod error;
 mod hash;
 mod http;
+mod referrers;
 mod repository;
 mod search;
 mod token;

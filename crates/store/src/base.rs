@@ -4,7 +4,7 @@
 //! one, a delta's reader or writer, checks it against its CRC-64. Memory: about 180 bytes an entry. One file is open.
 
 use crate::error::{Error, Result};
-use crate::layers::{DiffId, LayerId, Layers, missing};
+use crate::layers::{ChainId, DiffId, LayerId, Layers, missing};
 use crate::rebuild::{Passing, open};
 use delta::{Builder, Contents, FileId, Layer};
 use oci::tar::Entry;
@@ -96,6 +96,16 @@ impl BaseFiles {
         self.layers.iter().map(|base| base.layer.clone()).collect()
     }
 
+    /// Which of the layers are on a list.
+    pub(crate) fn among(&self, chains: &[ChainId]) -> Vec<u32> {
+        let is_there = |base: &BaseLayer| chains.contains(base.held.chain_id());
+        (0..)
+            .zip(&self.layers)
+            .filter(|(_, base)| is_there(base))
+            .map(|(at, _)| at)
+            .collect()
+    }
+
     /// Opens a file, unless it is the one that is open, and says what its layer's tar says of it. It must still have
     /// the kind and the size that it was unpacked with.
     pub(crate) fn open(&mut self, id: FileId) -> io::Result<(&File, &Entry)> {
@@ -105,6 +115,10 @@ impl BaseFiles {
         }
         let opened = self.opened.as_ref().expect("it was opened right now");
         Ok((opened.file.file(), &opened.entry))
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.opened = None;
     }
 
     fn find(&self, id: FileId) -> io::Result<Opened> {

@@ -284,6 +284,11 @@ impl Layers {
         Ok(self.0.layout.overlay_layer(&info.cache_id).join("diff"))
     }
 
+    /// Opens one of a layer's own files for reading; nothing if there is none of that name.
+    pub fn open_file(&self, layer: &LayerId, name: &str) -> Result<Option<std::fs::File>> {
+        crate::staged::open_in(&self.diff_path(layer.chain_id())?, name)
+    }
+
     /// Makes the directory of a new layer on a parent, for it to be unpacked into.
     pub fn stage(&self, parent: Option<&ChainId>) -> Result<StagedLayer> {
         let parent = parent

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod base;
+mod base_tar;
 mod changes;
 mod checkpoint;
 pub mod containers;
@@ -40,6 +41,7 @@ pub mod volumes;
 mod walk;
 
 pub use base::{BaseFiles, BaseLayer};
+pub use base_tar::{BaseTar, OtherStore};
 pub use changes::{Change, ChangeKind};
 pub use containers::Containers;
 pub use decompress::Decompressed;

@@ -1,16 +1,19 @@
 //! A layer on its way to becoming one: staged, unpacked, committed. Dropped before that, it leaves nothing, or what
 //! its next pull can go on with.
 
+use crate::base::BaseFiles;
 use crate::checkpoint::{Checkpoint, Identity, Keeper};
 use crate::error::{Doing, Error, Result};
 use crate::layers::{self, DiffId, LayerId, LayerInfo, Layers};
 use crate::partial::{self, Partial};
 use crate::restart::Restartable;
-use crate::unpack::{self, Outcome, Target};
+use crate::unpack::{self, Outcome, Reuse, Shared, Target};
 use crate::{durable, id, overlay};
+use delta::Delta;
 use std::fs;
 use std::io::{self, ErrorKind, Read};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 const TAR_SPLIT: &str = "tar-split.json.gz";
 
@@ -80,7 +83,32 @@ impl StagedLayer {
     /// Unpacks an uncompressed tar, to its very end. When this returns, files and record are durable, but not a layer
     /// yet: [`UnpackedLayer::commit`] makes it one. On an error everything is removed.
     pub fn unpack(self, tar: impl Read) -> Result<UnpackedLayer> {
-        let outcome = self.run(tar, None, None)?;
+        let outcome = self.run(tar, None, None, None)?;
+        Ok(UnpackedLayer { staged: self, outcome })
+    }
+
+    /// Unpacks what a delta makes of the base's layers, which are those that its head names, in that order. As
+    /// [`StagedLayer::unpack`]; files that are in the base already are linked instead of written. The delta is read to
+    /// its very end. Nothing of the base is changed.
+    pub fn unpack_delta<R: Read>(self, delta: Delta<R>, base: BaseFiles) -> Result<UnpackedLayer> {
+        let wrong = |error: delta::Error| match error {
+            delta::Error::Io(source) => Error::Io {
+                doing: "read delta".into(),
+                source,
+            },
+            other => Error::Invalid(other.to_string()),
+        };
+        let root = durable::open_directory(&self.layers.layout().overlay_layer(&self.cache_id).join("diff"))?;
+        let parent = self.parent.as_ref().map(LayerId::chain_id);
+        let below: Vec<_> = parent.map(|parent| self.layers.chain(parent)).unwrap_or_default();
+        let below: Vec<_> = below.into_iter().map(|(chain, _)| chain).collect();
+        let pieces = delta.pieces(base.layers()).map_err(wrong)?;
+        let below = base.among(&below);
+        let known = Shared::new(base, root);
+        // Who unpacks hashes.
+        let mut target = delta::Target::new(pieces, known.clone()).unhashed();
+        let reuse = Reuse::new(target.hints(), known, below);
+        let outcome = self.run(&mut target as &mut dyn Read, None, None, Some(reuse))?;
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
@@ -131,7 +159,7 @@ impl StagedLayer {
                 return Err(Error::Invalid("a checkpoint is beyond the end of its layer".into()));
             }
         }
-        let outcome = self.run(&mut stream, before, keeper)?;
+        let outcome = self.run(&mut stream, before, keeper, None)?;
         // What follows the archive is part of the blob and of its digest.
         stream.drain().map_err(|source| Error::Io {
             doing: "read the rest of the blob".into(),
@@ -140,12 +168,19 @@ impl StagedLayer {
         Ok(outcome)
     }
 
-    fn run(&self, tar: impl Read, from: Option<&Checkpoint>, keeper: Option<Keeper>) -> Result<Outcome> {
+    fn run(
+        &self,
+        tar: impl Read,
+        from: Option<&Checkpoint>,
+        keeper: Option<Keeper>,
+        reuse: Option<Reuse>,
+    ) -> Result<Outcome> {
         let target = Target {
             diff: &self.layers.layout().overlay_layer(&self.cache_id).join("diff"),
             tar_split: &self.record.join(TAR_SPLIT),
             from: from.map(|checkpoint| &checkpoint.place),
             keeper,
+            reuse,
         };
         unpack::layer(tar, target, |outcome| {
             layers::write_record(&self.record, &self.info(outcome))
@@ -199,6 +234,22 @@ impl Drop for StagedLayer {
     }
 }
 
+/// Opens a regular file in a layer's directory; nothing if there is none of that name.
+pub(crate) fn open_in(diff: &Path, name: &str) -> Result<Option<fs::File>> {
+    let root = durable::open_directory(diff)?;
+    match crate::rebuild::open(root.as_fd(), name.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).doing("open", diff.join(name)),
+        Ok(file) => {
+            let file = file.file().try_clone().doing("open", diff.join(name))?;
+            match file.metadata().doing("stat", diff.join(name))?.is_file() {
+                true => Ok(Some(file)),
+                false => Err(Error::Invalid(format!("{} is no file", diff.join(name).display()))),
+            }
+        }
+    }
+}
+
 /// A layer whose files are durable, and of which the diff ID is known.
 #[derive(Debug)]
 pub struct UnpackedLayer {
@@ -207,6 +258,12 @@ pub struct UnpackedLayer {
 }
 
 impl UnpackedLayer {
+    /// Opens one of its files for reading; nothing if there is none of that name.
+    pub fn open(&self, name: &str) -> Result<Option<fs::File>> {
+        let layout = self.staged.layers.layout();
+        open_in(&layout.overlay_layer(&self.staged.cache_id).join("diff"), name)
+    }
+
     /// What came out of the tar.
     pub fn outcome(&self) -> &Outcome {
         &self.outcome

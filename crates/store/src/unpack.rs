@@ -7,9 +7,12 @@
 
 mod batch;
 mod parents;
+mod reuse;
 mod split;
 mod tree;
 
+pub(crate) use parents::clean;
+pub(crate) use reuse::{Reuse, Shared};
 pub use tree::Rules;
 
 use crate::checkpoint::{Keeper, Pending, Place};
@@ -55,6 +58,8 @@ pub(crate) struct Target<'a> {
     pub from: Option<&'a Place>,
     /// Notes checkpoints.
     pub keeper: Option<Keeper>,
+    /// The tar is made by a delta, with these files.
+    pub reuse: Option<Reuse>,
 }
 
 /// Unpacks a layer's tar into `diff` and writes its tar-split to the new file `tar_split`. `seal` writes what else
@@ -69,6 +74,7 @@ pub(crate) fn layer(tar: impl Read, target: Target<'_>, seal: impl FnOnce(&Outco
         tar_split,
         from,
         keeper,
+        reuse,
     } = target;
     let root = crate::durable::open_directory(diff)?;
     let from = from.filter(|place| place.tar > 0);
@@ -77,7 +83,7 @@ pub(crate) fn layer(tar: impl Read, target: Target<'_>, seal: impl FnOnce(&Outco
     let before = from.map_or(Ok(Prefix::none()), |place| Prefix::start(diff, tar_split, place))?;
     let source = Hashed::new(before.chain(tar));
     let mut reader = Reader::with_tap(source, Splitter::new(split));
-    let mut tree = Tree::new(root, diff, Rules::layer())?;
+    let mut tree = Tree::new(root, diff, Rules::layer())?.reusing(reuse);
     let mut batches = Batches::start(diff)?;
     let mut names = Names::default();
     let mut pauses = Pauses::new(keeper, from);

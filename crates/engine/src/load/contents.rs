@@ -32,7 +32,7 @@ const PACE: Duration = Duration::from_millis(100);
 /// A layer of the archive.
 pub enum Layer {
     /// Unpacked, and on nothing yet.
-    Unpacked(UnpackedLayer),
+    Unpacked(Box<UnpackedLayer>),
     /// The same as one that was there before.
     There(LayerId),
 }
@@ -232,7 +232,7 @@ impl Pass<'_> {
                 metered.tell(true)?;
                 let diff = unpacked.outcome().diff_id.0.clone();
                 self.contents.diffs.insert(name.clone(), diff);
-                Layer::Unpacked(unpacked)
+                Layer::Unpacked(Box::new(unpacked))
             }
         };
         self.contents.layers.insert(name, layer);

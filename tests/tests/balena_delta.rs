@@ -1,0 +1,168 @@
+//! balenaEngine's deltas: loaded and pulled, with the base in the store or in a second one.
+
+use delta::rsync::{self, Signature};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+use tests::delta::tar_of;
+use tests::image::{self, Image, Layer, Tar};
+use tests::{Daemon, Kind, ground};
+
+const BASE: &str = "sha256:47bcc53f74dc94b1920f0b34f6036096526296767650f223433fe65c35f149eb";
+const TARGET: &str = "sha256:758ec7f3a1ee85f8f08399b55641bfb13e8c1109287ddc5e22b68c3d653152ee";
+
+/// A golden file of balenaEngine's, if they are here.
+fn golden(name: &str) -> Option<String> {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../shared/vectors/balena-delta", name]
+        .iter()
+        .collect();
+    if !path.exists() {
+        println!("skipped: no {}", path.display());
+        return None;
+    }
+    Some(path.display().to_string())
+}
+
+/// What is stored: directories of layers, records, tags.
+fn stored(daemon: &Daemon) -> (usize, usize, String) {
+    let root = daemon.data_root();
+    let count = |path: &str| fs::read_dir(root.join(path)).into_iter().flatten().flatten().count();
+    let tags = fs::read_to_string(root.join("image/overlay2/repositories.json")).unwrap_or_default();
+    (count("overlay2"), count("image/overlay2/layerdb/sha256"), tags)
+}
+
+#[test]
+fn what_balena_engine_saved_is_loaded() {
+    let (Some(base), Some(delta)) = (golden("busybox-1.24.tar.gz"), golden("busybox-delta.tar.gz")) else {
+        return;
+    };
+    let bad = ["busybox-delta-bad-magic.tar.gz", "busybox-delta-truncated.tar.gz"];
+    let bad = bad.map(|name| golden(name).expect("it lies beside the others"));
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        let empty = stored(&daemon);
+        let ran = docker.run(&["load", "-i", &delta]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(
+            ran.err.contains(&format!("the delta's base {BASE} is not here")),
+            "{}",
+            ran.err
+        );
+        assert_eq!(stored(&daemon), empty);
+        docker.ok(&["load", "-i", &base]);
+        let before = stored(&daemon);
+        for bad in &bad {
+            let ran = docker.run(&["load", "-i", bad]);
+            assert_eq!(ran.code, 1, "{bad}: {}", ran.out);
+            assert_eq!(stored(&daemon), before, "{bad}");
+        }
+        docker.ok(&["load", "-i", &delta]);
+        assert_eq!(docker.ok(&["inspect", "-f", "{{.Id}}", "busybox:delta"]), TARGET);
+        let said = docker.ok(&[
+            "run",
+            "--rm",
+            "busybox:delta",
+            "busybox",
+            "head",
+            "-n",
+            "1",
+            "/etc/passwd",
+        ]);
+        assert!(said.starts_with("root:"), "{said}");
+        // A second time there is nothing to do, and without the delta the target stays.
+        docker.ok(&["load", "-i", &delta]);
+        docker.ok(&["rmi", BASE]);
+        let verified = daemon.cli().run(&["image", "verify", "busybox:delta"]);
+        assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+        // Another engine's store has the base.
+        let other = g.daemon();
+        other.docker().ok(&["load", "-i", &base]);
+        let root = other.data_root().display().to_string();
+        let options = ["--delta-data-root", &root, "--delta-storage-driver", "overlay2"];
+        let second = g.start(Kind::Ours, &options);
+        second.docker().ok(&["load", "-i", &delta]);
+        assert_eq!(
+            second.docker().ok(&["inspect", "-f", "{{.Id}}", "busybox:delta"]),
+            TARGET
+        );
+    });
+}
+
+/// A delta image between two, of which the lowest layers may be the same.
+fn delta_image(base: &Image, target: &Image) -> Image {
+    let tars: Vec<u8> = base.layers.iter().flat_map(tar_of).collect();
+    let layers = target.layers.iter().enumerate().map(|(at, layer)| {
+        let same = (0..=at).all(|at| base.layers.get(at).map(|b| &b.diff_id) == Some(&target.layers[at].diff_id));
+        if same {
+            return Layer::gzip(&Tar::default().bytes());
+        }
+        let signature = Signature::read(&mut &tars[..], tars.len() as u64).unwrap();
+        let mut delta = Vec::new();
+        rsync::write(&signature, &mut &tar_of(layer)[..], &mut delta).unwrap();
+        Layer::gzip(&Tar::default().file("delta", 0o600, &delta).bytes())
+    });
+    let labels = json!({
+        "io.resin.delta.base": base.id(), "io.resin.delta.config": String::from_utf8_lossy(&target.config),
+    });
+    Image::new(layers.collect(), json!({"Labels": labels})).into_schema2()
+}
+
+#[test]
+fn pulled_it_is_its_target() {
+    ground::run(|g| {
+        let busybox = image::busybox_layer().unwrap();
+        let app = |version: &str| {
+            let library: Vec<u8> = (0..400_000u32)
+                .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+                .collect();
+            let tar = Tar::default()
+                .file("library", 0o644, &library)
+                .file("version", 0o644, version.as_bytes());
+            Image::new(
+                vec![busybox.clone(), Layer::gzip(&tar.bytes())],
+                json!({"Cmd": ["cat", "/version"]}),
+            )
+        };
+        let (old, new) = (app("one\n"), app("two\n"));
+        let delta = delta_image(&old, &new);
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        let base = g.registry.push("app", "old", &old).unwrap();
+        let name = g.registry.push("app", "delta", &delta).unwrap();
+        let ran = docker.run(&["pull", &name]);
+        assert!(ran.err.contains("pull the image itself"), "{}", ran.err);
+        docker.ok(&["pull", "-q", &base]);
+        docker.ok(&["pull", &name]);
+        let shown: Value = serde_json::from_str(&docker.ok(&["inspect", &name])).unwrap();
+        assert_eq!(shown[0]["Id"], new.id());
+        assert!(
+            !shown[0]["RepoDigests"].to_string().contains(&delta.digest()),
+            "{shown}"
+        );
+        assert_eq!(docker.ok(&["run", "--rm", &name]), "two");
+        let again = docker.ok(&["pull", &name]);
+        assert!(again.contains("Image is up to date"), "{again}");
+        // By its digest it has that name, for who asked by it.
+        let by_digest = format!("{}@{}", g.registry.name("app"), delta.digest());
+        docker.ok(&["pull", "-q", &by_digest]);
+        assert_eq!(docker.ok(&["inspect", "-f", "{{.Id}}", &by_digest]), new.id());
+        // In a store beside: the shared layer is made again, too.
+        let root = daemon.data_root().display().to_string();
+        let second = g.start(Kind::Ours, &["--delta-data-root", &root]);
+        second.docker().ok(&["pull", "-q", &name]);
+        assert_eq!(second.docker().ok(&["inspect", "-f", "{{.Id}}", &name]), new.id());
+        assert_eq!(second.docker().ok(&["run", "--rm", &name]), "two");
+        // Of a base that is damaged nothing comes.
+        docker.ok(&["rmi", &name]);
+        let top = docker.ok(&["inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", &base]);
+        let library = PathBuf::from(top.trim()).join("library");
+        let mut content = fs::read(&library).unwrap();
+        content[1000] ^= 1;
+        fs::write(&library, content).unwrap();
+        let before = stored(&daemon);
+        let ran = docker.run(&["pull", &name]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert_eq!(stored(&daemon), before);
+    });
+}
