@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 use tests::client::within;
 use tests::delta::{self, Artifact, Delta};
@@ -274,7 +275,7 @@ fn whatever_is_wrong_with_a_delta_the_image_comes() {
         docker.ok(&["pull", "-q", &gone.reference()]);
         is_new(&daemon, &update, &gone.reference());
         docker.ok(&["rmi", &gone.reference()]);
-        let cut = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::CutDeltas(500)).unwrap();
+        let cut = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::CutDeltas(50)).unwrap();
         daemon.cli().ok(&["pull", "--delta=only", &cut.reference()]);
         is_new(&daemon, &update, &cut.reference());
     });
@@ -368,5 +369,127 @@ fn killed_in_the_middle_it_begins_again() {
         let good = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::None).unwrap();
         daemon.cli().ok(&["pull", "--delta=only", &good.reference()]);
         is_new(&daemon, &update, &good.reference());
+    });
+}
+
+/// The file that carries an update without a network.
+fn offline(update: &Update, artifacts: &[Artifact], name: &str) -> Vec<u8> {
+    let mut image = json!({
+        "mediaType": update.new.media_type, "digest": update.new.digest(), "size": update.new.manifest.len(),
+    });
+    image["annotations"] = json!({"io.containerd.image.name": name});
+    let mut list = vec![image];
+    list.extend(artifacts.iter().map(|artifact| artifact.descriptor.clone()));
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": list}).to_string();
+    let blob = |bytes: &[u8]| image::sha256(bytes).replace("sha256:", "blobs/sha256/");
+    let mut tar = Tar::default()
+        .file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)
+        .file("index.json", 0o644, index.as_bytes())
+        .file(&blob(&update.new.config), 0o644, &update.new.config)
+        .file(&blob(&update.new.manifest), 0o644, &update.new.manifest);
+    for artifact in artifacts {
+        tar = tar.file(&blob(&artifact.manifest), 0o644, &artifact.manifest);
+    }
+    let mut blobs: Vec<&Vec<u8>> = artifacts.iter().flat_map(|artifact| &artifact.blobs).collect();
+    blobs.sort();
+    blobs.dedup();
+    for bytes in blobs {
+        tar = tar.file(&blob(bytes), 0o644, bytes);
+    }
+    tar.bytes()
+}
+
+#[test]
+fn a_file_carries_it_without_a_network() {
+    ground::run(|g| {
+        let update = update();
+        let (daemon, old) = update.daemon(g);
+        let docker = daemon.docker();
+        let name = "docker.io/library/app:new";
+        let load = |artifacts: &[Artifact]| docker.run_with(&["load"], &offline(&update, artifacts, name));
+        let bad = Delta {
+            bytes: update.delta.bytes[..100].to_vec(),
+            ..update.delta.clone()
+        };
+        let bad = Artifact::new(&update.new, &[bad]);
+        let ran = load(&[]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        let ran = load(std::slice::from_ref(&bad));
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(ran.err.contains("by delta: "), "{}", ran.err);
+        let other = Tar::default().file("other", 0o644, &noise(1, 1_000_000)).bytes();
+        let elsewhere = delta::between(&[&Layer::plain(&other)], &update.new.layers[1]);
+        let elsewhere = Artifact::new(&update.new, &[elsewhere]);
+        let ran = load(&[bad, elsewhere, update.artifact()]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(ran.out.contains("Loaded image: app:new"), "{}", ran.out);
+        assert_eq!(docker.ok(&["inspect", "-f", "{{.Id}}", "app:new"]), update.new.id());
+        assert_eq!(docker.ok(&["run", "--rm", "app:new"]), "two");
+        let inode = |image: &str| top(&daemon, image).join("app/library").metadata().unwrap().ino();
+        assert_eq!(inode(&old), inode("app:new"));
+        // Elsewhere there is no base, and nothing is left.
+        let empty = g.daemon();
+        let ran = empty
+            .docker()
+            .run_with(&["load"], &offline(&update, &[update.artifact()], name));
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(ran.err.contains("is not here"), "{}", ran.err);
+        assert_eq!(empty.docker().ok(&["images", "-aq"]), "");
+    });
+}
+
+#[test]
+fn a_full_device_is_an_error_and_leaves_nothing() {
+    ground::run(|g| {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, at) = (dir.path().join("disk"), dir.path().join("root"));
+        fs::File::create(&file).unwrap().set_len(24 << 20).unwrap();
+        fs::create_dir(&at).unwrap();
+        let sh = |line: String| Command::new("sh").args(["-c", &line]).status().unwrap().success();
+        let (disk, root) = (file.display(), at.display());
+        assert!(sh(format!(
+            "mkfs.ext4 -q -O ^has_journal {disk} && mount -o loop {disk} {root}"
+        )));
+        let options = tests::daemon::Options {
+            binary: g.binary.clone(),
+            data_root: Some(at.clone()),
+            ..Default::default()
+        };
+        let daemon = Daemon::start(tests::Kind::Ours, options).unwrap();
+        let docker = daemon.docker();
+        let busybox = image::busybox_layer().unwrap();
+        let shared = noise(1, 2_000_000);
+        let old = Layer::gzip(&Tar::default().file("shared", 0o644, &shared).bytes());
+        // Zeros: the delta is small, what it makes is not.
+        let new = Tar::default()
+            .file("shared", 0o644, &shared)
+            .file("zeros", 0o644, &vec![0; 30_000_000]);
+        let new = Layer::gzip(&new.bytes());
+        let delta = delta::between(&[&old], &new);
+        let old = g
+            .registry
+            .push(
+                "app",
+                "old",
+                &Image::new(vec![busybox.clone(), old], json!({"Cmd": ["true"]})),
+            )
+            .unwrap();
+        docker.ok(&["pull", "-q", &old]);
+        let count = || fs::read_dir(at.join("overlay2")).unwrap().count();
+        let before = count();
+        let new = Image::new(vec![busybox, new], json!({}));
+        let artifact = Artifact::new(&new, &[delta]);
+        let double = Double::with_deltas(new, vec![artifact], Fault::None).unwrap();
+        let ran = docker.run(&["pull", &double.reference()]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(ran.err.contains("no space left on device"), "{}", ran.err);
+        // A full disk is no reason to fetch more.
+        assert!(!ran.out.contains("Delta not used"), "{}", ran.out);
+        assert!(within(Duration::from_secs(10), || count() == before), "{}", count());
+        docker.ok(&["run", "--rm", &old]);
+        let verified = daemon.cli().run(&["image", "verify", &old]);
+        assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+        drop(daemon);
+        assert!(sh(format!("umount {root}")));
     });
 }

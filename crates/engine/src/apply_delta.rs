@@ -41,6 +41,15 @@ pub(crate) fn unpack(
     staged.unpack_delta(opened, BaseFiles::new(base.collect::<Result<_>>()?))
 }
 
+/// The same on nothing yet, with whatever bases are here.
+pub(crate) fn unpack_alone(engine: &Engine, diff: &Digest, delta: &mut dyn Read) -> Result<UnpackedLayer> {
+    let unpacked = unpack(&mut Held::find(engine, &[])?, None, diff, delta)?;
+    match unpacked.outcome().diff_id.0 == *diff {
+        true => Ok(unpacked),
+        false => Err(Error::Invalid(format!("what the delta makes is not {diff}"))),
+    }
+}
+
 /// Layers that are held while a delta is fetched and applied. What its image lost meanwhile goes when they are let go.
 pub(crate) struct Held<'a> {
     engine: &'a Engine,

@@ -173,7 +173,11 @@ fn place(
     contents: &mut Contents,
     used: &Used,
 ) -> Result<LayerId> {
-    let source = match contents.take(name) {
+    let found = match contents.take(name) {
+        None if contents.has_deltas() && !used.by_name.contains_key(name) => Some(by_delta(engine, diff, contents)?),
+        found => found,
+    };
+    let source = match found {
         Some(Layer::Unpacked(unpacked)) => {
             check(Some(&unpacked.outcome().diff_id.0), index, diff)?;
             let unpacked = match below {
@@ -189,6 +193,29 @@ fn place(
     let info = engine.store.layers.info(source.chain_id());
     check(info.as_ref().map(|info| &info.diff_id.0), index, diff)?;
     copy(engine, &source, below, diff)
+}
+
+/// What stands in an archive of deltas for a layer: its delta, or one that is here.
+fn by_delta(engine: &Engine, diff: &Digest, contents: &mut Contents) -> Result<Layer> {
+    let why = match contents.take_by_delta(diff) {
+        Ok(layer) => return Ok(layer),
+        Err(why) => why,
+    };
+    if let Some(layer) = engine
+        .store
+        .layers
+        .with_diff_id(&DiffId(diff.clone()))
+        .into_iter()
+        .next()
+    {
+        return Ok(Layer::There(layer));
+    }
+    match why {
+        Some(why) => Err(Error::not_found(format!("load layer {diff} by delta: {why}"))),
+        None => Err(Error::not_found(format!(
+            "load layer {diff}: the archive has neither it nor a delta of it, and it is not here"
+        ))),
+    }
 }
 
 /// Makes a layer again on another parent, from the tar of the one that is there.

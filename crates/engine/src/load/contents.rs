@@ -3,10 +3,10 @@
 //! What a member is, its content says: the archives of Docker, podman, skopeo and buildkit agree in no names. A tar,
 //! plain or compressed, is a layer; JSON is a description. A layer that is there already is read and hashed, no more.
 
-use crate::Engine;
 use crate::cancel::Cancel;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
+use crate::{Engine, apply_delta};
 use api::progress::Message;
 use oci::config::ImageConfig;
 use oci::digest::Digest;
@@ -45,6 +45,9 @@ pub struct Contents {
     links: BTreeMap<String, String>,
     /// Also of layers that were taken.
     diffs: BTreeMap<String, Digest>,
+    has_deltas: bool,
+    /// Why a delta of a layer could not be applied.
+    refused: BTreeMap<Digest, String>,
     memory: u64,
 }
 
@@ -76,6 +79,17 @@ impl Contents {
     /// Takes a layer by its resolved name.
     pub fn take(&mut self, name: &str) -> Option<Layer> {
         self.layers.remove(name)
+    }
+
+    /// Says if the archive makes layers of other images'.
+    pub fn has_deltas(&self) -> bool {
+        self.has_deltas
+    }
+
+    /// Takes the layer of a diff ID that a delta made; or says why none did.
+    pub fn take_by_delta(&mut self, diff: &Digest) -> Result<Layer, Option<&str>> {
+        let made = self.layers.remove(&delta_name(diff));
+        made.ok_or_else(|| self.refused.get(diff).map(String::as_str))
     }
 
     fn remember(&mut self, bytes: usize) -> Result<()> {
@@ -179,6 +193,9 @@ impl Pass<'_> {
         let read = content.take(oci::tar::BLOCK as u64).read_to_end(&mut head);
         read.invalid("invalid archive")?;
         let mut content = io::Cursor::new(head.clone()).chain(content);
+        if head.starts_with(&delta::MAGIC) {
+            return self.delta(&name, size, &head, &mut content);
+        }
         if is_layer(&head) {
             return self.layer(name, size, &mut content);
         }
@@ -239,6 +256,46 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Makes a layer of its delta as that is read. One that cannot be applied here is let go: another may follow, for
+    /// another base.
+    fn delta(&mut self, name: &str, size: u64, head: &[u8], content: &mut dyn Read) -> Result<()> {
+        let target = head.get(8..40).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        let Some(target) = target.map(Digest::sha256) else {
+            return Ok(());
+        };
+        let key = delta_name(&target);
+        self.contents.has_deltas = true;
+        if self.contents.layers.contains_key(&key) || self.known.contains_key(&DiffId(target.clone())) {
+            return Ok(());
+        }
+        self.contents.remember(key.len())?;
+        let mut metered = Metered {
+            inner: content,
+            progress: self.progress,
+            id: short(name),
+            at: 0,
+            size,
+            told: None,
+        };
+        let mut hashing = Hashing::new(&mut metered);
+        let made = apply_delta::unpack_alone(self.engine, &target, &mut hashing);
+        match made {
+            Ok(unpacked) => {
+                verify(name, &hashing.finish().0)?;
+                self.contents
+                    .layers
+                    .insert(key.clone(), Layer::Unpacked(Box::new(unpacked)));
+                self.contents.diffs.insert(key, target);
+            }
+            Err(error) if error.is_no_space() => return Err(error.into()),
+            Err(error) => {
+                log::warn!("delta {name}: {error}");
+                self.contents.refused.insert(target, error.to_string());
+            }
+        }
+        Ok(())
+    }
+
     /// The layer that is there already and is what a name promises.
     fn find(&mut self, name: &str) -> Option<(LayerId, Digest)> {
         let mut diffs = Vec::new();
@@ -257,6 +314,11 @@ impl Pass<'_> {
             Some((self.engine.store.layers.get(chain)?, diff))
         })
     }
+}
+
+/// What the layer is called that a delta made.
+fn delta_name(target: &Digest) -> String {
+    format!("delta of {target}")
 }
 
 /// Diff IDs by names of layers, as `manifest.json` and the configs tell them; nothing while one is missing.

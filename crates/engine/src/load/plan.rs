@@ -102,7 +102,9 @@ fn oci_images(contents: &Contents, index: &Index, platform: &Platform) -> Result
     for descriptor in &index.manifests {
         // What describes an image beside it, as buildkit's attestations do, is none.
         let unknown = descriptor.platform.as_ref().is_some_and(|p| p.os == "unknown");
-        if unknown {
+        // A file of deltas has the targets of several platforms, of which one is wanted.
+        let other = contents.has_deltas() && descriptor.platform.as_ref().is_some_and(|p| platform.rank(p).is_none());
+        if unknown || other || descriptor.artifact_type.is_some() {
             continue;
         }
         let Some(mut image) = oci_image(contents, descriptor, platform, 0)? else {
