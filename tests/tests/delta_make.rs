@@ -691,6 +691,17 @@ fn what_is_made_here_is_used_there() {
         assert_eq!(digests, format!("{}@{}", g.registry.name("app"), images[2].digest()));
         there.ok(&["pull", &delta]);
         assert_eq!(id(&delta), images[1].id());
+        // From a file, by a name of its own, onto a device that has the base only.
+        let path = daemon.dir().join("app.delta");
+        let path = path.to_str().unwrap();
+        cli.ok(&["save", "--delta-from", &name("1"), "-o", path, &name("3")]);
+        let offline = g.daemon();
+        offline.cli().ok(&["pull", "-q", &name("1")]);
+        offline.cli().ok(&["load", "-q", "-i", path]);
+        assert_eq!(
+            offline.cli().ok(&["inspect", "-f", "{{.Id}}", &name("3")]),
+            images[2].id()
+        );
         for image in [&name("3"), &delta] {
             there.ok(&["run", "--rm", "--network", "none", image]);
         }

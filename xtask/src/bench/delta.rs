@@ -78,7 +78,7 @@ struct Figures {
     /// As the table of 2017 counted: uncompressed layers to the raw delta.
     balena_raw: f64,
     ours: f64,
-    /// Bytes of the files that change, in blocks.
+    /// Bytes of the files that change, in blocks: their content, their header, or both.
     space: f64,
     gzip_cpu: f64,
     make_cpu: f64,
@@ -194,6 +194,7 @@ fn of_case(name: &str, f: &Figures, known: Option<&Known>) -> Vec<Row> {
         return rows;
     }
     rows.extend([
+        row("files that change", "MB", f.space / 1e6, Goal::None),
         row("to apply it: CPU", "s", f.apply.cpu, Goal::None),
         row(
             "to apply it: CPU / full pull",
