@@ -659,3 +659,51 @@ fn no_common_ground_and_a_client_that_leaves() {
         assert!(tests::client::within(std::time::Duration::from_secs(10), || left() == 0));
     });
 }
+
+#[test]
+fn what_is_made_here_is_used_there() {
+    ground::run(|g| {
+        let (daemon, docker, images) = with_versions(g, 3);
+        let cli = daemon.cli();
+        let name = |tag: &str| format!("{}:{tag}", g.registry.name("app"));
+        cli.ok(&["image", "delta", "--push", &name("1"), &name("2"), &name("3")]);
+        let delta = name("delta");
+        cli.ok(&[
+            "image",
+            "delta",
+            "--format",
+            "balena",
+            "-t",
+            &delta,
+            &name("1"),
+            &name("2"),
+        ]);
+        docker.ok(&["push", "-q", &delta]);
+
+        let device = g.daemon();
+        let there = device.cli();
+        there.ok(&["pull", "-q", &name("1")]);
+        let said = there.ok(&["pull", &name("3")]);
+        assert!(said.contains("Delta from"), "{said}");
+        let id = |name: &str| there.ok(&["inspect", "-f", "{{.Id}}", name]);
+        assert_eq!(id(&name("3")), images[2].id());
+        let digests = there.ok(&["inspect", "-f", "{{join .RepoDigests \" \"}}", &name("3")]);
+        assert_eq!(digests, format!("{}@{}", g.registry.name("app"), images[2].digest()));
+        there.ok(&["pull", &delta]);
+        assert_eq!(id(&delta), images[1].id());
+        // From a file, by a name of its own, onto a device that has the base only.
+        let path = daemon.dir().join("app.delta");
+        let path = path.to_str().unwrap();
+        cli.ok(&["save", "--delta-from", &name("1"), "-o", path, &name("3")]);
+        let offline = g.daemon();
+        offline.cli().ok(&["pull", "-q", &name("1")]);
+        offline.cli().ok(&["load", "-q", "-i", path]);
+        assert_eq!(
+            offline.cli().ok(&["inspect", "-f", "{{.Id}}", &name("3")]),
+            images[2].id()
+        );
+        for image in [&name("3"), &delta] {
+            there.ok(&["run", "--rm", "--network", "none", image]);
+        }
+    });
+}

@@ -160,12 +160,13 @@ impl<'a> Work<'a> {
             for delta in &set.deltas {
                 let [same, again, patched, new] = delta.ways;
                 lines.push(format!(
-                    "  layer {}: {} instead of {} ({} uncompressed); files: {} unchanged, {} patched, {} new",
+                    "  layer {}: {} instead of {} ({} uncompressed); files: {} unchanged, {} touched, {} patched, {} new",
                     delta.target.short(),
                     size(delta.bytes),
                     size(delta.full),
                     size(delta.tar),
-                    same.files + again.files,
+                    same.files + again.files - delta.touched.files,
+                    delta.touched.files,
                     patched.files,
                     new.files
                 ));

@@ -34,14 +34,26 @@ pub struct Report {
     pub streams: Vec<(&'static str, u64, u64)>,
     /// Entries whose content is the base's, the target's own, patched, new; in this order.
     pub ways: [Amount; 4],
+    /// Of the first of these, what has another header than in the base, and so cannot be the same file.
+    pub touched: Amount,
     /// The entries whose content takes most of the delta, and about how many of its bytes, most first.
     pub largest: Vec<(u32, u64)>,
 }
 
 impl Report {
-    /// Bytes that applying adds to a disk: of all content that is not a file of the base's, in blocks of 4 KiB.
+    /// Bytes that applying adds to a disk at most: of all that is not a file of the base's as it is, in blocks of
+    /// 4 KiB. Where files can share blocks, those that were only touched add nothing.
     pub fn space(&self) -> u64 {
-        self.ways[1..].iter().map(|way| way.blocks * 4096).sum()
+        let written = self.ways[1..].iter().chain([&self.touched]);
+        written.map(|way| way.blocks * 4096).sum()
+    }
+}
+
+impl Amount {
+    fn add(&mut self, size: u64) {
+        self.files += 1;
+        self.bytes += size;
+        self.blocks += size.div_ceil(4096);
     }
 }
 
@@ -114,6 +126,7 @@ pub fn write(
         number: 0,
         body: None,
         ways: Default::default(),
+        touched: Amount::default(),
         before: Default::default(),
         costs: Vec::new(),
     };
@@ -149,6 +162,7 @@ pub fn write(
         bytes: head.len() as u64 + writer.streams.written,
         streams: totals.map(|(name, (bytes, packed))| (name, bytes, packed)).collect(),
         ways: writer.ways,
+        touched: writer.touched,
         largest: largest(&writer.costs, &writer.streams.totals),
     })
 }
@@ -218,6 +232,7 @@ struct Writer<'a> {
     number: u64,
     body: Option<Making>,
     ways: [Amount; 4],
+    touched: Amount,
     /// What was in the streams before the content at work.
     before: Counts,
     /// What the dearest entries put into them.
@@ -341,6 +356,8 @@ impl Writer<'_> {
             Some(head) if self.base.number(head) == self.next_head => HeadBase::Next,
             Some(_) => HeadBase::Named,
         };
+        // The same file under the same name, and no header of it differs.
+        let as_it_is = body == Body::SameAsHead && blocks.is_some_and(|blocks| blocks == &base_blocks[..]);
         let shape = Shape { base, raw: kind, body };
         self.streams.byte(Stream::Shapes, shape.byte());
         if let Some(head) = head {
@@ -398,9 +415,10 @@ impl Writer<'_> {
             Way::New if facts.text => (3, Making::Plain(Stream::Text)),
             Way::New => (3, Making::Plain(Stream::Binary)),
         };
-        self.ways[which].files += 1;
-        self.ways[which].bytes += facts.size;
-        self.ways[which].blocks += facts.size.div_ceil(4096);
+        self.ways[which].add(facts.size);
+        if which == 0 && !as_it_is {
+            self.touched.add(facts.size);
+        }
         Ok(making)
     }
 

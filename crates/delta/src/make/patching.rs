@@ -44,20 +44,28 @@ pub(super) struct Patching {
     unlike: Option<bool>,
 }
 
-/// The old bytes at hand, from a place in their file on, and their places by content.
+/// The old bytes at hand, from a place in their file on.
 struct Old {
     at: u64,
     bytes: Vec<u8>,
-    places: Places,
+    /// Their places by content, while copies are looked for.
+    places: Option<Places>,
+}
+
+impl Old {
+    fn find(&mut self, new: &[u8], threshold: usize, depth: usize) -> Vec<Copy> {
+        let places = self.places.get_or_insert_with(|| Places::new(&self.bytes));
+        copies::find(places, &self.bytes, new, threshold, depth)
+    }
 }
 
 /// Says if a large new file has little in common with the old one.
-fn unlike(old: &Old, new: &[u8]) -> bool {
+fn unlike(old: &mut Old, new: &[u8]) -> bool {
     if new.len() <= UNLIKE_NEW {
         return false;
     }
     let sample = &new[(new.len() - SAMPLE) / 2..][..SAMPLE];
-    let found = copies::find(&old.places, &old.bytes, sample, BINARY, DEPTH);
+    let found = old.find(sample, BINARY, DEPTH);
     let is_new: u64 = found.iter().map(|copy| copy.new).sum();
     is_new * 100 > UNLIKE_NEW_PERCENT * SAMPLE as u64
 }
@@ -69,7 +77,7 @@ impl Patching {
             old_size,
             size,
             text,
-            bytes: Vec::new(),
+            bytes: Vec::with_capacity(usize::try_from(size).map_or(NEW, |size| size.min(NEW))),
             done: 0,
             last_end: 0,
             executable: None,
@@ -101,22 +109,33 @@ impl Patching {
         if self.done == 0 {
             self.look_for_segments(&bytes, contents)?;
         }
-        let old = self.old(bytes.len(), contents)?;
-        let unlike = *self.unlike.get_or_insert_with(|| unlike(&old, &bytes));
-        if self.text || !unlike {
-            let threshold = if self.text { TEXT } else { BINARY };
-            let found = copies::find(&old.places, &old.bytes, &bytes, threshold, DEPTH);
-            self.piece(&old, &bytes, found, streams)?;
+        let mut old = self.old(self.done, bytes.len(), contents)?;
+        let unlike = *self.unlike.get_or_insert_with(|| unlike(&mut old, &bytes));
+        let (length, threshold, depth) = match (self.text, unlike) {
+            (false, true) => (UNLIKE_NEW, UNLIKE, DEPTH / 2),
+            (false, false) => (NEW, BINARY, DEPTH),
+            (true, _) => (NEW, TEXT, DEPTH),
+        };
+        let mut pieces = bytes.chunks(length).peekable();
+        let (mut found, mut done) = (Vec::new(), self.done);
+        while let Some(new) = pieces.next() {
             self.old = Some(old);
-            return Ok(());
+            old = self.old(done, new.len(), contents)?;
+            found.push((new, old.find(new, threshold, depth)));
+            done += new.len() as u64;
+            // All pieces from the same old bytes are looked through first: what finds copies and what codes them
+            // need much memory, and so not at one time.
+            if pieces.peek().is_some_and(|next| self.place(done, next.len()) == old.at) {
+                continue;
+            }
+            if pieces.peek().is_some() || done == self.size {
+                old.places = None;
+            }
+            for (new, copies) in found.drain(..) {
+                self.piece(&old, new, copies, streams)?;
+            }
         }
         self.old = Some(old);
-        for bytes in bytes.chunks(UNLIKE_NEW) {
-            let old = self.old(bytes.len(), contents)?;
-            let found = copies::find(&old.places, &old.bytes, bytes, UNLIKE, DEPTH / 2);
-            self.piece(&old, bytes, found, streams)?;
-            self.old = Some(old);
-        }
         Ok(())
     }
 
@@ -144,10 +163,15 @@ impl Patching {
         u64::try_from(scaled).unwrap_or(self.old_size).min(self.old_size)
     }
 
-    /// Brings the old bytes to hand for the next `length` new ones. Of a large file, what lies around the same place.
-    fn old(&mut self, length: usize, contents: &mut dyn Contents) -> Result<Old, Error> {
-        let middle = self.alike(self.done + length as u64 / 2);
-        let at = middle.saturating_sub(OLD / 2).min(self.old_size.saturating_sub(OLD));
+    /// Where the old bytes begin that are for `length` new ones, of a large file what lies around the same place.
+    fn place(&self, done: u64, length: usize) -> u64 {
+        let middle = self.alike(done + length as u64 / 2);
+        middle.saturating_sub(OLD / 2).min(self.old_size.saturating_sub(OLD))
+    }
+
+    /// Brings the old bytes to hand for new ones.
+    fn old(&mut self, done: u64, length: usize, contents: &mut dyn Contents) -> Result<Old, Error> {
+        let at = self.place(done, length);
         if let Some(old) = self.old.take_if(|old| old.at == at) {
             return Ok(old);
         }
@@ -156,8 +180,11 @@ impl Patching {
         let mut bytes = vec![0; length];
         let read = contents.read_base(self.file, at, &mut bytes);
         read.map_err(|source| self.wrong(source))?;
-        let places = Places::new(&bytes);
-        Ok(Old { at, bytes, places })
+        Ok(Old {
+            at,
+            bytes,
+            places: None,
+        })
     }
 
     /// The old bytes to prime the window with, if enough is new for it to pay.

@@ -40,6 +40,8 @@ pub struct Delta {
     pub largest: Vec<(String, u64)>,
     /// Files and their bytes: the base's own, the target's own again, patched, new.
     pub ways: [make::Amount; 4],
+    /// Of the first, what only has another header.
+    pub touched: make::Amount,
 }
 
 /// The deltas from one image to another.
@@ -123,6 +125,7 @@ fn one(
         file,
         largest: named(&survey, &report),
         ways: report.ways,
+        touched: report.touched,
     })
 }
 
