@@ -11,6 +11,7 @@ use crate::cancel::Cancel;
 use crate::error::{Context, Error, Kind, Result};
 use crate::pace::Pace;
 use crate::progress::{Meter, Progress};
+use crate::undo::{self, Undo};
 use crate::{Engine, image};
 use oci::config::ImageConfig;
 use oci::digest::Digest;
@@ -85,6 +86,22 @@ fn status(progress: &Progress, familiar: &str, newer: bool) -> Result<()> {
 
 /// Pulls one image; says whether the name stands for another one now.
 fn one(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<(Digest, bool)> {
+    let mut undo = Undo::new(engine);
+    let pulled = attempt(engine, request, &mut undo, progress, cancel);
+    // What an interrupted pull leaves is of use to the next, unless it is what stands in its way.
+    if !pulled.as_ref().is_err_and(undo::is_full) {
+        undo.done();
+    }
+    pulled
+}
+
+fn attempt(
+    engine: &Engine,
+    request: Request<'_>,
+    undo: &mut Undo<'_>,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<(Digest, bool)> {
     let reference = request.reference;
     let opened = engine.registry().repository(reference, request.auth);
     let repository = opened.map_err(|e| registry_error(e, reference))?;
@@ -119,6 +136,10 @@ fn one(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Canc
         true => known,
         false => {
             check(&manifest, &config)?;
+            chains(&config.rootfs.diff_ids)
+                .into_iter()
+                .for_each(|chain| undo.layer(chain));
+            undo.image(&known);
             let top = fetch_layers(engine, &repository, &manifest, &config, progress, cancel)?;
             engine.store.images.put(&config_bytes, top.as_ref())?
         }
