@@ -52,7 +52,7 @@ impl Disk {
     }
 
     fn free(&self) -> u64 {
-        let free = rustix::fs::statvfs(&self.at()).unwrap();
+        let free = rustix::fs::statvfs(self.at()).unwrap();
         free.f_bavail * free.f_frsize
     }
 

@@ -54,7 +54,7 @@ impl Drop for Undo<'_> {
             &self.engine.store.layers,
         );
         let left = |error: store::Error| log::warn!("left to the next prune: {error}");
-        if let Some(id) = &self.image {
+        if let Some(id) = self.image.as_ref().filter(|id| images.exists(id)) {
             for name in tags.of_image(id) {
                 tags.remove(&name).map(drop).unwrap_or_else(left);
             }

@@ -6,6 +6,7 @@ pub mod base64;
 pub mod bolt;
 pub mod config;
 pub mod digest;
+pub mod json;
 pub mod manifest;
 pub mod platform;
 pub mod reference;
