@@ -20,6 +20,14 @@ type Lines = BufReader<MultiGzDecoder<BufReader<File>>>;
 /// A file of a layer whose pages are let go of when it has been read.
 pub(crate) struct Passing(File);
 
+impl Passing {
+    /// Has the kernel begin to read its first bytes.
+    pub fn will_need(&self, bytes: u64) {
+        // Advice: where it is not taken, reading waits.
+        let _ = sys::fs::will_need(&self.0, bytes);
+    }
+}
+
 impl Read for Passing {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.0.read(into)
