@@ -188,3 +188,51 @@ fn searching() {
         }
     });
 }
+
+/// Docker's client asks the registry itself; ours, the daemon. What is printed is the same.
+#[test]
+fn manifests_of_images_and_lists() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let layer = Layer::gzip(&Tar::default().file("a", 0o644, b"x").bytes());
+        let make = |architecture: &str, variant: &str| {
+            Image::for_platform(vec![layer.clone()], json!({}), architecture, variant)
+        };
+        let mut names = Vec::new();
+        for (kind, schema2) in [("oci", false), ("docker", true)] {
+            let convert = |image: Image| if schema2 { image.into_schema2() } else { image };
+            let images = [convert(make("amd64", "")), convert(make("arm", "v7"))];
+            let listed: Vec<Value> = images
+                .iter()
+                .zip([json!({"architecture": "amd64", "os": "linux"}), json!({"architecture": "arm", "os": "linux", "variant": "v7"})])
+                .map(|(image, platform)| {
+                    json!({"mediaType": image.media_type, "digest": image.digest(), "size": image.manifest.len(), "platform": platform})
+                })
+                .collect();
+            for (number, image) in images.iter().enumerate() {
+                names.push(g.registry.push("some", &format!("{kind}-{number}"), image).unwrap());
+            }
+            let media_type = match schema2 {
+                true => "application/vnd.docker.distribution.manifest.list.v2+json",
+                false => INDEX,
+            };
+            let list = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": listed}).to_string();
+            let tag = format!("{kind}-list");
+            g.registry
+                .put_manifest("some", &tag, media_type, list.as_bytes())
+                .unwrap();
+            names.push(format!("{}:{tag}", g.registry.name("some")));
+        }
+        names.push(g.registry.name("some:nothing"));
+        for name in &names {
+            for flags in [&["--insecure"][..], &["--insecure", "-v"]] {
+                let arguments = [&["manifest", "inspect"], flags, &[name.as_str()]].concat();
+                let (theirs, ours) = (daemon.docker().run(&arguments), daemon.cli().run(&arguments));
+                assert_eq!(ours.out, theirs.out, "{arguments:?}: {}", ours.err);
+                assert_eq!(ours.code, theirs.code, "{arguments:?}: {}{}", ours.err, theirs.err);
+                let said = ours.err.replace("Error response from daemon: ", "");
+                assert_eq!(said, theirs.err, "{arguments:?}");
+            }
+        }
+    });
+}

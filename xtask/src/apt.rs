@@ -49,6 +49,9 @@ pub const CRASH: &[&str] = &[
     "mount",
 ];
 
+/// For fuzzing: libFuzzer comes as source.
+pub const FUZZ: &[&str] = &["g++", "util-linux", "mount"];
+
 /// For running the binaries of other architectures.
 pub const EMULATE: &[&str] = &["qemu-user-static"];
 

@@ -12,6 +12,7 @@ mod debian;
 mod demo;
 mod dist;
 mod emulate;
+mod fuzz;
 mod guest;
 mod sbom;
 mod sysroot;
@@ -29,7 +30,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test --dist [--target T]
                      builds every architecture's binary, and has each test itself under emulation
   crash [OPTIONS]    power failure replayed at 1,000 points or as many as are asked for (as root)
-  bench WHAT         figures beside Docker's: run, pull, memory, size, delta or all (as root)
+  fuzz [--seconds N] [TARGET…]
+                     untrusted bytes, guided by coverage: N seconds shared out to all targets, or for each that is named
+  bench WHAT         figures beside Docker's: run, pull, images, memory, size, delta or all (as root)
   dist [--target T]  all architectures: archives, Debian packages, sums under target/dist; --test runs each emulated
 ";
 
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         "demo" => demo::main(rest),
         "bench" => bench::main(rest),
         "dist" => dist::main(rest),
+        "fuzz" => fuzz::main(rest),
         "guest" => guest::main(rest),
         "test" => test::main(rest),
         "crash" => crash::main(rest),

@@ -191,12 +191,17 @@ impl Inspector {
 
 /// Indents JSON by four spaces without reading it into values: order and numbers stay as they are.
 pub fn indent(json: &str) -> String {
+    indent_by(json, "    ")
+}
+
+/// The same, by any white space.
+pub fn indent_by(json: &str, unit: &str) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let mut depth = 0usize;
     let mut chars = json.chars().filter(|c| *c != '\r').peekable();
     let newline = |out: &mut String, depth: usize| {
         out.push('\n');
-        out.push_str(&"    ".repeat(depth));
+        out.push_str(&unit.repeat(depth));
     };
     while let Some(c) = chars.next() {
         match c {

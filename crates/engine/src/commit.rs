@@ -2,13 +2,15 @@
 
 use crate::create::merge;
 use crate::error::{Context, Error, Result};
+use crate::undo::Undo;
 use crate::{Engine, image, instruction, update};
 use api::container::ContainerConfig;
 use oci::config::{History, ImageConfig, RunConfig};
 use oci::digest::Digest;
 use oci::reference::Reference;
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use store::hash::sha256;
 use store::{ImageId, LayerId};
 
 /// What a commit is asked for.
@@ -46,7 +48,8 @@ pub fn commit(engine: &Engine, request: &Request) -> Result<Digest> {
     if pause {
         update::pause(engine, id.as_str())?;
     }
-    let made = make(engine, request, id.as_str(), base.as_ref(), &own, &config);
+    let mut undo = Undo::new(engine);
+    let made = make(engine, request, (id.as_str(), &own), base.as_ref(), &config, &mut undo);
     if pause && let Err(error) = update::unpause(engine, id.as_str()) {
         log::error!("{error}");
     }
@@ -59,6 +62,7 @@ pub fn commit(engine: &Engine, request: &Request) -> Result<Digest> {
         let attributes = BTreeMap::from([("name".to_string(), reference.familiar())]);
         engine.events.emit("image", "tag", image.0.as_str(), attributes);
     }
+    undo.done();
     engine.container_event("commit", &container.record(), &told);
     Ok(image.0)
 }
@@ -66,10 +70,10 @@ pub fn commit(engine: &Engine, request: &Request) -> Result<Digest> {
 fn make(
     engine: &Engine,
     request: &Request,
-    container: &str,
+    (container, own): (&str, &ContainerConfig),
     base: Option<&ImageId>,
-    own: &ContainerConfig,
     config: &ContainerConfig,
+    undo: &mut Undo<'_>,
 ) -> Result<ImageId> {
     let below = base.map(|base| image::config_of(engine, base)).transpose()?;
     let parent = engine.store.rw.get(container).and_then(|layer| layer.parent);
@@ -104,11 +108,13 @@ fn make(
         empty_layer: layer.is_none(),
     });
     if let Some(layer) = &layer {
+        undo.layer(layer.chain_id().clone());
         let info = engine.store.layers.info(layer.chain_id());
         let info = info.ok_or_else(|| Error::internal("the new layer is gone"))?;
         made.rootfs.diff_ids.push(info.diff_id.0);
     }
     let bytes = serde_json::to_vec(&made).context("write the image's config")?;
+    undo.image(&ImageId(sha256(&bytes)));
     let id = engine.store.images.put(&bytes, layer.as_ref().or(parent.as_ref()))?;
     if let Some(base) = base {
         engine.store.images.set_parent(&id, base)?;
@@ -131,9 +137,13 @@ fn changes(engine: &Engine, container: &str, parent: Option<&LayerId>) -> Result
         drop(reader);
         (unpacked, writing.join())
     });
-    // Why the reading side failed is often that the writing one did.
-    written.map_err(|_| Error::internal("the thread that reads a container's changes panicked"))??;
-    let unpacked = unpacked?;
+    let written = written.map_err(|_| Error::internal("the thread that reads a container's changes panicked"))?;
+    let unpacked = match (unpacked, written) {
+        // Nobody read any more: why not is what the other side says.
+        (Err(error), Err(store::Error::Io { source, .. })) if source.kind() == ErrorKind::BrokenPipe => Err(error),
+        (_, Err(error)) => Err(error),
+        (unpacked, Ok(())) => unpacked,
+    }?;
     match unpacked.outcome().entries {
         0 => Ok(None),
         _ => Ok(Some(unpacked.commit_as_is()?)),

@@ -50,6 +50,12 @@ impl Error {
         }
     }
 
+    /// The same with what it came of.
+    pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+        self.source = Some(Box::new(source));
+        self
+    }
+
     pub fn invalid(message: impl Into<String>) -> Error {
         Error::new(Kind::Invalid, message)
     }

@@ -3,6 +3,7 @@
 use crate::commit::as_run_config;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
+use crate::undo::Undo;
 use crate::{Engine, instruction};
 use api::container::ContainerConfig;
 use oci::config::{History, ImageConfig, RootFs};
@@ -11,6 +12,8 @@ use oci::platform::Platform;
 use oci::reference::Reference;
 use std::collections::BTreeMap;
 use std::io::Read;
+use store::ImageId;
+use store::hash::sha256;
 
 /// What an import is asked for.
 pub struct Request<'a> {
@@ -37,7 +40,9 @@ pub fn import(engine: &Engine, request: Request<'_>, progress: &Progress) -> Res
     let unpacked = staged.unpack(&mut stream as &mut dyn Read)?;
     stream.drain().context("read the rest of the archive")?;
     let diff = unpacked.outcome().diff_id.0.clone();
+    let mut undo = Undo::new(engine);
     let layer = unpacked.commit_as_is()?;
+    undo.layer(layer.chain_id().clone());
     let now = api::time::now();
     let made = ImageConfig {
         architecture: Some(platform.architecture.clone()),
@@ -59,11 +64,13 @@ pub fn import(engine: &Engine, request: Request<'_>, progress: &Progress) -> Res
         ..ImageConfig::default()
     };
     let bytes = serde_json::to_vec(&made).context("write the image's config")?;
+    undo.image(&ImageId(sha256(&bytes)));
     let id = engine.store.images.put(&bytes, Some(&layer))?;
     if let Some(reference) = &request.reference {
         engine.store.tags.set(reference, &id)?;
         engine.store.images.set_last_updated(&id, &now)?;
     }
+    undo.done();
     let attributes = BTreeMap::from([("name".to_string(), id.0.to_string())]);
     engine.events.emit("image", "import", id.0.as_str(), attributes);
     progress.status("", id.0.to_string())?;

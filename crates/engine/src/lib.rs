@@ -57,6 +57,7 @@ pub mod start;
 pub mod stop;
 mod table;
 pub mod tag;
+mod undo;
 pub mod update;
 mod user;
 pub mod verify;

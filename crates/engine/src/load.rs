@@ -15,6 +15,7 @@ mod plan;
 use crate::cancel::Cancel;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
+use crate::undo::Undo;
 use crate::{Engine, balena_delta, image};
 use api::progress::Message;
 use contents::{Contents, Layer};
@@ -23,6 +24,7 @@ use oci::digest::Digest;
 use oci::platform::Platform;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use store::hash::sha256;
 use store::{ChainId, DiffId, ImageId, LayerId};
 
 /// What a load is asked for.
@@ -43,13 +45,17 @@ pub fn load(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: 
     let images = plan::images(&mut contents, request.platform.unwrap_or(&engine.config.platform))?;
     let mut used = Used::default();
     let loaded = images.into_iter().try_for_each(|planned| {
+        let mut undo = Undo::new(engine);
+        undo.image(&ImageId(sha256(&planned.config)));
         let id = put(engine, &planned, &mut contents, &mut used)?;
         if let Some(parent) = &planned.parent {
             adopt(engine, &id, parent);
         }
         let attributes = BTreeMap::from([("name".to_string(), id.0.to_string())]);
         engine.events.emit("image", "load", id.0.as_str(), attributes);
-        say(engine, &planned, &id, progress)
+        say(engine, &planned, &id, progress)?;
+        undo.done();
+        Ok(())
     });
     drop(contents);
     // A layer that was committed for an image that then failed is nobody's.

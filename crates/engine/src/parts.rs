@@ -173,7 +173,7 @@ impl From<store::Error> for Error {
             store::Error::Conflict(_) => Kind::Conflict,
             _ => Kind::Internal,
         };
-        Error::new(kind, error.to_string())
+        Error::new(kind, error.to_string()).caused_by(error)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::download::{Download, Failure, about, blob_kind, kind_of};
 use crate::error::{Context, Error, Kind, Result};
 use crate::find_delta::{self, Candidate, Found, Missing, Mode};
 use crate::progress::{Progress, Total};
+use crate::undo::{self, Undo};
 use crate::{Engine, balena_delta, image};
 use oci::config::ImageConfig;
 use oci::digest::Digest;
@@ -84,6 +85,22 @@ fn status(progress: &Progress, familiar: &str, newer: bool) -> Result<()> {
 
 /// Pulls one image; says whether the name stands for another one now.
 fn one(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<(Digest, bool)> {
+    let mut undo = Undo::new(engine);
+    let pulled = attempt(engine, request, &mut undo, progress, cancel);
+    // What an interrupted pull leaves is of use to the next, unless it is what stands in its way.
+    if !pulled.as_ref().is_err_and(undo::is_full) {
+        undo.done();
+    }
+    pulled
+}
+
+fn attempt(
+    engine: &Engine,
+    request: Request<'_>,
+    undo: &mut Undo<'_>,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<(Digest, bool)> {
     let reference = request.reference;
     let opened = engine.registry().repository(reference, request.auth);
     let repository = opened.map_err(|e| registry_error(e, reference))?;
@@ -126,6 +143,10 @@ fn one(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Canc
         true => known,
         false => {
             check(&manifest, &config)?;
+            chains(&config.rootfs.diff_ids)
+                .into_iter()
+                .for_each(|chain| undo.layer(chain));
+            undo.image(&known);
             let target = Target {
                 manifest: &manifest,
                 digest: store::hash::sha256(&manifest_bytes),

@@ -138,7 +138,7 @@ fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deseri
 impl ImageConfig {
     /// Reads a config; bytes that are no JSON object of that shape are an error.
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig, serde_json::Error> {
-        serde_json::from_slice(bytes)
+        crate::json::parse(bytes)
     }
 
     /// The platform that the image says it is for.

@@ -7,6 +7,7 @@ pub mod bolt;
 pub mod config;
 pub mod delta;
 pub mod digest;
+pub mod json;
 pub mod manifest;
 pub mod platform;
 pub mod reference;

@@ -104,7 +104,7 @@ impl AnyManifest {
             #[serde(default)]
             layers: Option<serde::de::IgnoredAny>,
         }
-        let shape: Shape = serde_json::from_slice(bytes)?;
+        let shape: Shape = crate::json::parse(bytes)?;
         // A document that is both could be read in two ways under one digest (CVE-2021-41190).
         if shape.manifests.is_some() && shape.layers.is_some() {
             return Err(ManifestError::MediaType("both manifest and index".into()));
@@ -124,13 +124,13 @@ impl AnyManifest {
         };
         match kind {
             media_type::DOCKER_MANIFEST | media_type::OCI_MANIFEST => {
-                let manifest: Manifest = serde_json::from_slice(bytes)?;
+                let manifest: Manifest = crate::json::parse(bytes)?;
                 if manifest.layers.len() > MAX_LAYERS {
                     return Err(ManifestError::TooManyLayers(manifest.layers.len()));
                 }
                 Ok(AnyManifest::Image(Box::new(manifest)))
             }
-            media_type::DOCKER_LIST | media_type::OCI_INDEX => Ok(AnyManifest::Index(serde_json::from_slice(bytes)?)),
+            media_type::DOCKER_LIST | media_type::OCI_INDEX => Ok(AnyManifest::Index(crate::json::parse(bytes)?)),
             other => Err(ManifestError::MediaType(other.to_string())),
         }
     }

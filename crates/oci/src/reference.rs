@@ -58,15 +58,18 @@ impl Repository {
         format!("{}/{}", self.domain, self.path)
     }
 
-    /// `busybox`: as Docker prints it and as its tag store is keyed.
+    /// `busybox`: as Docker prints it and as its tag store is keyed. The whole name where a shorter one would be that of
+    /// another: Docker's is then, and an image of Docker Hub's could pass for another registry's.
     pub fn familiar(&self) -> String {
         if &*self.domain != DEFAULT_DOMAIN {
             return self.canonical();
         }
-        match self.path.strip_prefix(OFFICIAL) {
-            Some(name) if !name.contains('/') => name.to_string(),
-            _ => self.path.to_string(),
-        }
+        let name = match self.path.strip_prefix(OFFICIAL) {
+            Some(name) if !name.contains('/') => name,
+            _ => &self.path,
+        };
+        let is_another = is_id(name) || name.split_once('/').is_some_and(|(first, _)| is_domain(first));
+        if is_another { self.canonical() } else { name.to_string() }
     }
 }
 
@@ -295,6 +298,12 @@ mod tests {
             ("docker.io/library/busybox", "busybox", "docker.io/library/busybox"),
             ("index.docker.io/busybox", "busybox", "docker.io/library/busybox"),
             ("me/app", "me/app", "docker.io/me/app"),
+            // Found by fuzzing: without the first part it would be another registry's.
+            (
+                "docker.io/ghcr.io/app",
+                "docker.io/ghcr.io/app",
+                "docker.io/ghcr.io/app",
+            ),
             ("localhost/app:1", "localhost/app:1", "localhost/app:1"),
             (
                 "127.0.0.1:5000/a/b__c/d-e:v1.0_x",

@@ -31,15 +31,22 @@ pub(crate) fn create(layout: &Layout, id: &str, below: Option<&str>) -> Result<(
             directory.display()
         )));
     }
-    durable::mkdir(&directory.join("diff"), 0o755)?;
     let link = id::link();
     let link_path = layout.links().join(&link);
-    symlink(Path::new("..").join(id).join("diff"), &link_path).doing("create", &link_path)?;
-    durable::write_unsynced(&directory.join("link"), link.as_bytes(), 0o644)?;
-    match (below, lower) {
-        (Some(below), Some(lower)) => connect(layout, &directory, below, &lower),
-        _ => Ok(()),
-    }
+    let fill = || {
+        durable::mkdir(&directory.join("diff"), 0o755)?;
+        symlink(Path::new("..").join(id).join("diff"), &link_path).doing("create", &link_path)?;
+        durable::write_unsynced(&directory.join("link"), link.as_bytes(), 0o644)?;
+        match (below, lower) {
+            (Some(below), Some(lower)) => connect(layout, &directory, below, &lower),
+            _ => Ok(()),
+        }
+    };
+    fill().inspect_err(|_| {
+        // Here, because the link is known here: on a full device it may be all that there is.
+        let _ = fs::remove_file(&link_path);
+        let _ = fs::remove_dir_all(&directory);
+    })
 }
 
 /// Puts a base layer's directory on top of another layer, durably.

@@ -25,6 +25,12 @@ impl Passing {
     pub fn file(&self) -> &File {
         &self.0
     }
+
+    /// Has the kernel begin to read its first bytes.
+    pub fn will_need(&self, bytes: u64) {
+        // Advice: where it is not taken, reading waits.
+        let _ = sys::fs::will_need(&self.0, bytes);
+    }
 }
 
 impl Read for Passing {

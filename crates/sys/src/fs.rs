@@ -24,6 +24,16 @@ pub fn path_of(fd: BorrowedFd<'_>) -> PathBuf {
     Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string())
 }
 
+/// Has the kernel begin to read the first bytes of a file, without waiting for them.
+pub fn will_need(fd: impl AsFd, bytes: u64) -> io::Result<()> {
+    Ok(rustix::fs::fadvise(
+        fd,
+        0,
+        std::num::NonZeroU64::new(bytes),
+        Advice::WillNeed,
+    )?)
+}
+
 /// A path to `name` in an open directory for calls that take only paths, such as `lsetxattr`. Needs /proc.
 pub fn path_at(directory: BorrowedFd<'_>, name: &Path) -> PathBuf {
     path_of(directory).join(name)

@@ -7,7 +7,7 @@ use super::measure::{Disk, watch};
 use super::pull::{Series, cached_below, realistic};
 use super::table::{Goal, Row};
 use super::{Subject, busybox};
-use crate::command::{Result, output, run};
+use crate::command::{Result, run};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -196,10 +196,12 @@ fn pipe(subject: &Subject) -> Result<()> {
     let client = subject.client();
     let mut save = spawn(client.command(&["save", NAME]).stdout(Stdio::piped()))?;
     let stream = save.stdout.take().ok_or("save has no output")?;
-    output(client.command(&["load", "-q"]).stdin(stream))?;
-    let ended = save.wait().map_err(|e| format!("wait for save: {e}"))?;
-    match ended.success() {
-        true => Ok(()),
-        false => Err(format!("save ended with {ended}")),
+    let mut load = spawn(client.command(&["load", "-q"]).stdin(stream).stdout(Stdio::null()))?;
+    for (name, client) in [("load", &mut load), ("save", &mut save)] {
+        let ended = client.wait().map_err(|e| format!("wait for {name}: {e}"))?;
+        if !ended.success() {
+            return Err(format!("{name} ended with {ended}"));
+        }
     }
+    Ok(())
 }

@@ -30,6 +30,7 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod manifest_inspect;
 mod mounts;
 mod network_connect;
 mod network_create;
@@ -106,6 +107,7 @@ const TABLE: &[&Command] = &[
     &import::COMMAND,
     &load::COMMAND,
     &image_verify::COMMAND,
+    &manifest_inspect::COMMAND,
     &pull::COMMAND,
     &push::COMMAND,
     &rmi::COMMAND,
@@ -149,6 +151,10 @@ pub const GROUPS: &[Group] = &[
         about: "Manage images",
     },
     Group {
+        name: "manifest",
+        about: "Manage Docker image manifests and manifest lists",
+    },
+    Group {
         name: "network",
         about: "Manage networks",
     },
@@ -171,10 +177,8 @@ const LATER: &[&str] = &[
     "container stats",
     "context",
     "image build",
-    "manifest",
     "manifest annotate",
     "manifest create",
-    "manifest inspect",
     "manifest push",
     "manifest rm",
     "stats",

@@ -197,7 +197,8 @@ impl Pass<'_> {
             return self.delta(&name, size, &head, &mut content);
         }
         if is_layer(&head) {
-            return self.layer(name, size, &mut content);
+            let compressed = sniff(&head) != Compression::None;
+            return self.layer(name, size, compressed, &mut content);
         }
         let first = head.iter().find(|b| !b.is_ascii_whitespace());
         if matches!(first, Some(b'{' | b'[')) && size <= DOCUMENT {
@@ -213,7 +214,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn layer(&mut self, name: String, size: u64, content: &mut dyn Read) -> Result<()> {
+    fn layer(&mut self, name: String, size: u64, compressed: bool, content: &mut dyn Read) -> Result<()> {
         self.contents.remember(name.len())?;
         if self.contents.diffs.contains_key(&name) || self.contents.diffs.len() >= LAYERS {
             return Err(Error::invalid(format!(
@@ -245,7 +246,7 @@ impl Pass<'_> {
                 Layer::There(layer)
             }
             None => {
-                let unpacked = unpack(self.engine, &mut metered, &name)?;
+                let unpacked = unpack(self.engine, &mut metered, &name, compressed)?;
                 metered.tell(true)?;
                 let diff = unpacked.outcome().diff_id.0.clone();
                 self.contents.diffs.insert(name.clone(), diff);
@@ -360,22 +361,22 @@ fn digest(content: &mut dyn Read) -> Result<Digest> {
     Ok(hashing.finish().0)
 }
 
-fn unpack(engine: &Engine, content: &mut dyn Read, name: &str) -> Result<UnpackedLayer> {
+fn unpack(engine: &Engine, content: &mut dyn Read, name: &str, compressed: bool) -> Result<UnpackedLayer> {
     let about = |e: store::Error| Error::from(e.within(format!("layer {name}")));
     let staged = engine.store.layers.stage(None).map_err(about)?;
+    if !compressed {
+        // Hashed once: what is unpacked is all that there is.
+        let unpacked = staged.unpack(content).map_err(about)?;
+        verify(name, &unpacked.outcome().diff_id.0)?;
+        return Ok(unpacked);
+    }
     let mut hashing = Hashing::new(content);
     let mut stream = Decompressed::open(&mut hashing as &mut dyn Read).map_err(about)?;
-    let compression = stream.compression();
     let unpacked = staged.unpack(&mut stream as &mut dyn Read).map_err(about)?;
     stream
         .drain()
         .map_err(|e| Error::invalid(format!("invalid archive: {e}")))?;
-    let digest = match compression {
-        // Hashed once: what was unpacked is all that there is.
-        Compression::None => unpacked.outcome().diff_id.0.clone(),
-        _ => hashing.finish().0,
-    };
-    verify(name, &digest)?;
+    verify(name, &hashing.finish().0)?;
     Ok(unpacked)
 }
 

@@ -42,7 +42,7 @@ const DROPPED: &[&str] = &["id", "parent", "Size", "parent_id", "layer_id", "thr
 pub fn images(contents: &Contents) -> Result<Vec<Image>> {
     type Repositories = BTreeMap<String, BTreeMap<String, String>>;
     let bytes = contents.document("repositories")?.unwrap_or_default();
-    let repositories: Repositories = serde_json::from_slice(bytes).invalid("invalid archive: repositories")?;
+    let repositories: Repositories = oci::json::parse(bytes).invalid("invalid archive: repositories")?;
     let mut images = Vec::new();
     for (repository, tags) in &repositories {
         for (tag, top) in tags {
@@ -67,7 +67,7 @@ fn image(contents: &Contents, top: &str) -> Result<Image> {
         }
         let bytes = contents.document(&format!("{id}/json"))?;
         let bytes = bytes.ok_or_else(|| Error::invalid(format!("invalid archive: it has no {id}/json")))?;
-        let v1: V1 = serde_json::from_slice(bytes).invalid(format!("invalid archive: {id}/json"))?;
+        let v1: V1 = oci::json::parse(bytes).invalid(format!("invalid archive: {id}/json"))?;
         if v1.id != id || chain.len() >= oci::manifest::MAX_LAYERS {
             return Err(Error::invalid(format!(
                 "invalid archive: the parents of {top} are no chain"
@@ -109,7 +109,7 @@ fn image(contents: &Contents, top: &str) -> Result<Image> {
 /// The topmost layer's own description, with layers and history instead of what only it needed; keys sorted.
 fn config(own: &[u8], diffs: &[Digest], history: &[History]) -> Result<Vec<u8>> {
     let mut fields: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_slice(own).invalid("invalid archive: a layer's json")?;
+        oci::json::parse(own).invalid("invalid archive: a layer's json")?;
     for name in DROPPED {
         fields.remove(*name);
     }

@@ -43,7 +43,7 @@ pub fn images(contents: &mut Contents, platform: &Platform) -> Result<Vec<Image>
         return items.into_iter().map(|item| docker_image(contents, item)).collect();
     }
     if let Some(index) = contents.document("index.json")? {
-        let index: Index = serde_json::from_slice(index).invalid("invalid archive: index.json")?;
+        let index: Index = oci::json::parse(index).invalid("invalid archive: index.json")?;
         let images = oci_images(contents, &index, platform)?;
         if !images.is_empty() {
             return Ok(images);
@@ -63,7 +63,7 @@ pub fn docker_items(contents: &Contents) -> Result<Option<Vec<DockerItem>>> {
     let Some(bytes) = contents.document("manifest.json")? else {
         return Ok(None);
     };
-    let mut items: Vec<DockerItem> = serde_json::from_slice(bytes).invalid("invalid archive: manifest.json")?;
+    let mut items: Vec<DockerItem> = oci::json::parse(bytes).invalid("invalid archive: manifest.json")?;
     for item in &mut items {
         for layer in &mut item.layers {
             *layer = contents.resolve(layer)?;

@@ -10,6 +10,7 @@ mod import;
 pub mod inspect;
 pub mod list;
 pub mod load;
+pub mod manifests;
 pub mod prune;
 pub mod push;
 pub mod remove;
