@@ -19,8 +19,10 @@ mod work;
 use std::process::ExitCode;
 use store::fault::Fault;
 
-/// Bytes of a batch, instead of 4 to 16 MiB.
-const BATCH: u32 = 96 << 10;
+/// Bytes of a batch of an image, instead of 4 to 16 MiB: small images are to have many, and so checkpoints.
+fn batch(bytes: u64) -> u32 {
+    u32::try_from((bytes / 24).clamp(96 << 10, 16 << 20)).unwrap_or(u32::MAX)
+}
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -46,8 +48,7 @@ fn main() -> ExitCode {
 }
 
 fn work(root: &str, ledger: &str, log: &str, seed: &str, bytes: &str) -> Result<()> {
-    // Small images are to have many batches, and so checkpoints.
-    store::fault::limit_batches(BATCH);
+    store::fault::limit_batches(batch(number(bytes)?));
     store::fault::boot_as("work");
     let ledger = ledger::Writer::create(ledger.as_ref(), log.as_ref())?;
     work::work(root.as_ref(), ledger, number(seed)?, number(bytes)?)

@@ -28,6 +28,7 @@ pub fn open(root: &Path) -> Result<Arc<Engine>> {
             downloads: 3,
             uploads: 5,
             download_rate: 0,
+            upload_attempts: 5,
         },
         delta: Mode::Auto,
         delta_data_root: None,

@@ -1,10 +1,11 @@
 //! Images made by hand: tars, layers, configs and manifests, the same bytes every time; honest and hostile.
 
 use flate2::Compression;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use oci::tar::{Entry, Kind, Time, Writer};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -94,6 +95,17 @@ impl Layer {
         Layer::of(tar, tar.to_vec(), "")
     }
 
+    /// What the blob is without its compression.
+    pub fn tar(&self) -> Vec<u8> {
+        let mut tar = Vec::new();
+        match self.media_type.ends_with("gzip") {
+            true => MultiGzDecoder::new(&self.blob[..]).read_to_end(&mut tar),
+            false => (&self.blob[..]).read_to_end(&mut tar),
+        }
+        .expect("the blob is whole");
+        tar
+    }
+
     fn of(tar: &[u8], blob: Vec<u8>, suffix: &str) -> Layer {
         Layer {
             digest: sha256(&blob),
@@ -165,6 +177,21 @@ impl Image {
         self.manifest = text.into_bytes();
         self.media_type = SCHEMA2.into();
         self
+    }
+
+    /// An archive with plain layers, as `docker save` of 20.10 writes it.
+    pub fn docker_archive(&self, tag: &str) -> Vec<u8> {
+        let (mut tar, mut names) = (Tar::default(), Vec::new());
+        for layer in &self.layers {
+            let name = format!("{}/layer.tar", layer.diff_id.trim_start_matches("sha256:"));
+            tar = tar.file(&name, 0o644, &layer.tar());
+            names.push(name);
+        }
+        let config = format!("{}.json", self.id().trim_start_matches("sha256:"));
+        let manifest = json!([{"Config": config, "RepoTags": [tag], "Layers": names}]).to_string();
+        tar.file(&config, 0o644, &self.config)
+            .file("manifest.json", 0o644, manifest.as_bytes())
+            .bytes()
     }
 
     /// The manifest's digest.

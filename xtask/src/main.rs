@@ -29,7 +29,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test --dist [--target T]
                      builds every architecture's binary, and has each test itself under emulation
   crash [OPTIONS]    power failure replayed at 1,000 points or as many as are asked for (as root)
-  bench WHAT         figures beside Docker's: run, pull, memory, size or all (as root)
+  bench WHAT         figures beside Docker's: run, pull, memory, size, delta or all (as root)
   dist [--target T]  all architectures: archives, Debian packages, sums under target/dist; --test runs each emulated
 ";
 

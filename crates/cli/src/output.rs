@@ -21,7 +21,7 @@ impl Output {
         };
         if !directory.is_dir() {
             return Err(format!(
-                "invalid output path: directory \"{}\" does not exist",
+                "invalid output path: stat {}: no such file or directory",
                 directory.display()
             ));
         }

@@ -61,6 +61,7 @@ impl Settings {
                 downloads: positive(given, "max-concurrent-downloads", 3)?,
                 uploads: positive(given, "max-concurrent-uploads", 5)?,
                 download_rate: rate.ok_or("invalid argument for --max-download-rate: bytes a second, as 500k or 2m")?,
+                upload_attempts: given.number("max-upload-attempts", 5)?,
             },
             delta: Mode::parse(&given.text("delta", "auto"))
                 .ok_or("invalid argument for --delta: known are auto, off and only")?,
@@ -173,6 +174,7 @@ fn network_of(given: &Given) -> Result<network::Config, String> {
         .map_err(|_| format!("invalid argument \"{ip}\" for \"--ip\" flag"))?;
     // The kernel forwards; a process for each port is made only where it cannot, or when asked for.
     config.userland_proxy = given.has("userland-proxy") && given.flag("userland-proxy", false);
+    config.ipv6_ports = given.flag("userland-proxy", true);
     config.proxy_command = vec!["/proc/self/exe".into(), "balena-engine-proxy".into()];
     Ok(config)
 }

@@ -34,6 +34,7 @@ pub mod list;
 pub mod load;
 pub mod log_driver;
 pub mod logs;
+pub mod make_delta;
 mod mounts;
 mod names;
 pub mod net;

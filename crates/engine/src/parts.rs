@@ -62,6 +62,8 @@ pub struct Limits {
     pub uploads: usize,
     /// Bytes a second that all pulls together may take from the network; 0 for as many as come.
     pub download_rate: u64,
+    /// How often a layer's upload is tried.
+    pub upload_attempts: u32,
 }
 
 /// An OCI runtime that containers may ask for by name.

@@ -234,7 +234,8 @@ fn is_whole(engine: &Engine, id: &ImageId) -> bool {
         Ok(None) => true,
         Ok(Some(top)) => {
             let chain = layers.chain(&top);
-            !chain.is_empty() && chain.iter().all(|(chain, _)| layers.exists(chain))
+            let whole = |chain: &ChainId| layers.exists(chain) && !layers.is_damaged(chain);
+            !chain.is_empty() && chain.iter().all(|(chain, _)| whole(chain))
         }
         Err(_) => false,
     }
@@ -676,13 +677,22 @@ fn replace(
     let Some(damaged) = engine.store.layers.get(chain) else {
         return Err(Error::not_found(format!("layer {short} went away")));
     };
+    let is_mounted = || !engine.store.rw.mounted_on(chain).is_empty();
+    if is_mounted() {
+        // What runs goes on with what it has, and so does whoever starts another of it.
+        log::warn!("layer {short} is damaged and in use: fetched when no running container has it");
+        return progress.status(short, "Already exists, damaged, in use");
+    }
     progress.status(short, "Pulling fs layer")?;
     let meter = progress.meter(short, descriptor.size, &progress.total(descriptor.size));
     let download = Download::start(engine, repository, descriptor, 0, meter)?;
     let stage = || engine.store.layers.stage_pull(below, None);
     download
         .unpack(descriptor, |blob| stage()?.unpack_blob(blob))
-        .and_then(|unpacked| unpacked.replace(&damaged).map_err(|e| about(descriptor, e)))
+        .and_then(|unpacked| {
+            let replaced = unpacked.replace(&damaged, is_mounted);
+            replaced.map_err(|e| about(descriptor, e))
+        })
         .map_err(|failure| failure.error)?;
     progress.status(short, "Pull complete")
 }

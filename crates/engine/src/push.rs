@@ -15,7 +15,7 @@ use oci::digest::Digest;
 use oci::manifest::{AnyManifest, Descriptor, Manifest, media_type};
 use oci::platform::Platform;
 use oci::reference::Reference;
-use registry::{Auth, ErrorKind, Repository};
+use registry::{Auth, ErrorKind, Repository, Upload};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -27,10 +27,10 @@ use store::{ChainId, DiffId, ImageId, LayerId};
 
 /// How many blobs are asked for before a layer is uploaded, as in Docker.
 const CHECKS: usize = 3;
-/// How often a layer is tried (`max-upload-attempts`).
-const ATTEMPTS: u32 = 5;
 /// The wait after the first failure; each is longer by as much.
 const WAIT: Duration = Duration::from_secs(5);
+/// The longest wait; a registry that asks for more is the user's to see.
+const LONGEST: Duration = Duration::from_secs(60);
 const PACE: Duration = Duration::from_millis(100);
 
 /// What a push is asked for.
@@ -380,7 +380,8 @@ fn descriptor(repository: &Repository, digest: &Digest, size: u64) -> Result<Des
     })
 }
 
-/// Uploads a layer; what the network breaks is begun again.
+/// Uploads a layer. What the network breaks is gone on with where the registry says that it is: the gzip is made again,
+/// the same bytes, and its beginning not sent.
 fn send(
     engine: &Engine,
     repository: &Repository,
@@ -388,8 +389,10 @@ fn send(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Descriptor> {
-    let mut attempt = 1;
+    let attempts = engine.config.limits.upload_attempts;
+    let (mut attempt, mut upload) = (1, Upload::default());
     loop {
+        let before = upload.kept();
         let size = engine
             .store
             .layers
@@ -402,7 +405,7 @@ fn send(
             told: None,
         };
         let mut source = Gzipped::of_layer(&engine.store.layers, &job.layer, pushing.counter())?;
-        let sent = repository.upload(&mut source, None, None);
+        let sent = repository.upload_on(&mut upload, &mut source, None, None);
         // A layer whose files have changed is not the registry's fault, and no other attempt helps.
         let damaged = source.failure();
         match sent {
@@ -413,8 +416,11 @@ fn send(
                 return descriptor(repository, &uploaded.digest, uploaded.size);
             }
             Err(_) if damaged.is_some() => return Err(damaged.unwrap_or_else(Error::cancelled)),
-            Err(error) if error.kind() == ErrorKind::Unavailable && attempt < ATTEMPTS && !cancel.is_set() => {
+            Err(error) if may_pass(&error) && attempt < attempts && !cancel.is_set() => {
                 log::info!("push of {}: attempt {attempt}: {error}", job.id);
+                if upload.kept() > before {
+                    attempt = 1;
+                }
                 pause(job, error.retry_after().unwrap_or(WAIT * attempt), progress, cancel)?;
                 attempt += 1;
             }
@@ -423,9 +429,18 @@ fn send(
     }
 }
 
+/// Says if an upload may go better another time: the network broke, or the registry says when to come again, and soon.
+fn may_pass(error: &registry::Error) -> bool {
+    match error.kind() {
+        ErrorKind::Unavailable => true,
+        ErrorKind::RateLimited => error.retry_after().is_some_and(|wait| wait <= LONGEST),
+        _ => false,
+    }
+}
+
 /// Counts the seconds until the next attempt, as Docker does.
 fn pause(job: &Job, wait: Duration, progress: &Progress, cancel: &Cancel) -> Result<()> {
-    for left in (1..=wait.as_secs().clamp(1, 60)).rev() {
+    for left in (1..=wait.min(LONGEST).as_secs().max(1)).rev() {
         let plural = if left == 1 { "" } else { "s" };
         progress.status(&job.id, format!("Retrying in {left} second{plural}"))?;
         std::thread::sleep(Duration::from_secs(1));

@@ -31,6 +31,6 @@ pub use hash::{HashState, Sha256};
 pub use http::{Cancel, Proxies};
 pub use repository::{ManifestResponse, Repository, Resolved};
 pub use search::Found;
-pub use upload::Uploaded;
+pub use upload::{Upload, Uploaded};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;

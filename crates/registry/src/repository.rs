@@ -334,7 +334,7 @@ impl Repository {
     }
 
     /// Waits out short rate limits and hiccups, twice at most.
-    fn patiently<T>(&self, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+    pub(crate) fn patiently<T>(&self, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
         let mut tries = 0;
         loop {
             let error = match ask() {

@@ -283,3 +283,61 @@ fn connect_proxy(to: u16) -> u16 {
     });
     port
 }
+
+/// Passes connections on to a port; the first large one breaks after so many bytes.
+fn breaking_proxy(to: u16, after: usize) -> u16 {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+            let broken = broken.clone();
+            let (mut back, mut answer) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut answer, &mut back);
+                let _ = back.shutdown(std::net::Shutdown::Both);
+            });
+            std::thread::spawn(move || {
+                let (mut client, mut server, mut passed) = (client, server, 0);
+                let mut buffer = [0; 8192];
+                while let Ok(n @ 1..) = client.read(&mut buffer) {
+                    passed += n;
+                    let breaks = passed > after && !broken.swap(passed > after, std::sync::atomic::Ordering::SeqCst);
+                    if breaks || server.write_all(&buffer[..n]).is_err() {
+                        break;
+                    }
+                }
+                let _ = server.shutdown(std::net::Shutdown::Both);
+                let _ = client.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    port
+}
+
+/// It keeps what arrived, and refuses to go on with it: the upload is begun again, and good.
+#[test]
+fn an_upload_that_breaks_in_the_middle() {
+    let Some(server) = start("", tempfile::tempdir().unwrap()) else {
+        return;
+    };
+    let port = breaking_proxy(server.port, 1_000_000);
+    let reference = Reference::parse(&format!("127.0.0.1:{port}/me/app:1")).unwrap();
+    let session = Registry::new(config())
+        .repository_for_push(&reference, Auth::Anonymous)
+        .unwrap();
+    let (layer, descriptor) = blob(3_000_000);
+    let mut upload = registry::Upload::default();
+    let error = session
+        .upload_on(&mut upload, &mut layer.as_slice(), None, None)
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    let done = session
+        .upload_on(&mut upload, &mut layer.as_slice(), None, None)
+        .unwrap();
+    assert_eq!(done.digest, descriptor.digest);
+    assert_eq!(session.blob_exists(&descriptor.digest).unwrap(), Some(3_000_000));
+}

@@ -269,6 +269,26 @@ impl RwLayers {
         result.map_err(|error| error.within(format!("remove layer of container {container}")))
     }
 
+    /// The containers that stand on a layer and are mounted, by whomever.
+    pub fn mounted_on(&self, chain: &ChainId) -> Vec<String> {
+        let slots = self.slots();
+        let layers: Vec<(String, RwLayer)> = slots
+            .iter()
+            .map(|(id, slot)| (id.clone(), slot.layer.clone()))
+            .collect();
+        drop(slots);
+        let stands = |layer: &RwLayer| {
+            let below = layer.parent.iter().flat_map(|parent| self.layers.chain(parent));
+            below.into_iter().any(|(id, _)| id == *chain)
+        };
+        let mounted = |layer: &RwLayer| {
+            let merged = self.layout.overlay_layer(&layer.mount_id).join("merged");
+            sys::fs::is_mount_point(&merged).unwrap_or(false)
+        };
+        let found = layers.into_iter().filter(|(_, layer)| stands(layer) && mounted(layer));
+        found.map(|(id, _)| id).collect()
+    }
+
     /// The directory of what a container wrote.
     pub fn diff_path(&self, container: &str) -> Result<PathBuf> {
         Ok(self

@@ -82,8 +82,8 @@ impl StagedLayer {
 
     /// Unpacks an uncompressed tar, to its very end. When this returns, files and record are durable, but not a layer
     /// yet: [`UnpackedLayer::commit`] makes it one. On an error everything is removed.
-    pub fn unpack(self, tar: impl Read) -> Result<UnpackedLayer> {
-        let outcome = self.run(tar, None, None, None)?;
+    pub fn unpack(self, mut tar: impl Read) -> Result<UnpackedLayer> {
+        let outcome = self.run(&mut tar, None, None, None)?;
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
@@ -108,7 +108,7 @@ impl StagedLayer {
         // Who unpacks hashes.
         let mut target = delta::Target::new(pieces, known.clone()).unhashed();
         let reuse = Reuse::new(target.hints(), known, below);
-        let outcome = self.run(&mut target as &mut dyn Read, None, None, Some(reuse))?;
+        let outcome = self.run(&mut target, None, None, Some(reuse))?;
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
@@ -121,15 +121,15 @@ impl StagedLayer {
 
     /// Unpacks a blob, compressed or not, from [`Partial::offset`] to its very end, noting checkpoints on the way.
     /// As [`StagedLayer::unpack`], but after an error of the stream itself, what is there is kept for the next pull.
-    pub fn unpack_blob(mut self, blob: impl Read) -> Result<UnpackedLayer> {
-        let result = self.run_blob(blob);
+    pub fn unpack_blob(mut self, mut blob: impl Read) -> Result<UnpackedLayer> {
+        let result = self.run_blob(&mut blob);
         if let Err(error) = &result {
             self.keep = is_interruption(error);
         }
         result.map(|outcome| UnpackedLayer { staged: self, outcome })
     }
 
-    fn run_blob(&self, blob: impl Read) -> Result<Outcome> {
+    fn run_blob(&self, blob: &mut dyn Read) -> Result<Outcome> {
         let before = self.partial.as_ref().and_then(|partial| partial.checkpoint.as_ref());
         let mut stream = match before {
             None => Restartable::open(blob)?,
@@ -168,9 +168,10 @@ impl StagedLayer {
         Ok(outcome)
     }
 
+    /// Whatever the stream is, what is made of it is in the binary once.
     fn run(
         &self,
-        tar: impl Read,
+        tar: &mut dyn Read,
         from: Option<&Checkpoint>,
         keeper: Option<Keeper>,
         reuse: Option<Reuse>,
@@ -288,9 +289,15 @@ impl UnpackedLayer {
     }
 
     /// Puts it in the place of the same layer, which was found damaged, in one step: the directories of their files
-    /// change places, so that everything that refers to the layer refers to the good one. What has the layer mounted
-    /// keeps the old files until it is mounted anew.
-    pub fn replace(self, damaged: &LayerId) -> Result<()> {
+    /// change places, so that everything that refers to the layer refers to the good one. Whoever has the layer mounted
+    /// has the old files, so nobody may; `is_mounted` is asked again before they are removed.
+    pub fn replace(mut self, damaged: &LayerId, is_mounted: impl Fn() -> bool) -> Result<()> {
+        if is_mounted() {
+            return Err(Error::Conflict(format!(
+                "replace layer {}: a running container has it; stop that first",
+                damaged.chain_id().digest().short()
+            )));
+        }
         let layers = &self.staged.layers;
         let chain = damaged.chain_id();
         let old = layers.info(chain).ok_or_else(|| layers::missing(chain))?;
@@ -309,7 +316,10 @@ impl UnpackedLayer {
         let bytes = fs::read(self.staged.record.join(TAR_SPLIT)).doing("read", &self.staged.record)?;
         durable::write_atomic(&split, &bytes, 0o644)?;
         durable::exchange(&layout.overlay_layer(&self.staged.cache_id).join("diff"), &there)?;
-        layers.set_damaged(chain, false)
+        layers.set_damaged(chain, false)?;
+        // Mounted meanwhile: what it has is left to the sweep of the next start.
+        self.staged.committed = is_mounted();
+        Ok(())
     }
 
     /// Makes it a layer whatever its diff ID: for what is made here, by commit or build.

@@ -68,7 +68,11 @@ pub(crate) struct Target<'a> {
 /// Going on after an interruption is the same with the beginning of the tar made again from the disk: its entries are
 /// only taken note of, and everything that depends on them, the diff ID first of all, comes out as if it had been one
 /// run. A damaged beginning is an error, and never part of a layer.
-pub(crate) fn layer(tar: impl Read, target: Target<'_>, seal: impl FnOnce(&Outcome) -> Result<()>) -> Result<Outcome> {
+pub(crate) fn layer(
+    tar: &mut dyn Read,
+    target: Target<'_>,
+    seal: impl FnOnce(&Outcome) -> Result<()>,
+) -> Result<Outcome> {
     let Target {
         diff,
         tar_split,
@@ -245,7 +249,11 @@ impl Pauses {
 
 /// Unpacks a tar into a directory that is in use, by other rules than a layer's: `docker cp`, `ADD`. Durable when it
 /// returns. Returns the bytes of the files unpacked.
-pub fn into_directory(tar: impl Read, directory: &Path, rules: Rules) -> Result<u64> {
+pub fn into_directory(mut tar: impl Read, directory: &Path, rules: Rules) -> Result<u64> {
+    into_directory_of(&mut tar, directory, rules)
+}
+
+fn into_directory_of(tar: &mut dyn Read, directory: &Path, rules: Rules) -> Result<u64> {
     let root = crate::durable::open_directory(directory)?;
     let mut reader = Reader::with_tap(BufReader::with_capacity(BUFFER, tar), ());
     let mut tree = Tree::new(root, directory, rules)?;

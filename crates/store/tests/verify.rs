@@ -135,7 +135,7 @@ fn what_is_damaged_is_named_and_healed() {
         assert!(root.store.layers.is_damaged(layer.chain_id()));
         assert!(!root.store.layers.is_damaged(top.chain_id()));
         let staged = root.store.layers.stage(None).unwrap().unpack(&tar[..]).unwrap();
-        staged.replace(&layer).unwrap();
+        staged.replace(&layer, || false).unwrap();
         assert_eq!(damage(&root, &layer, true), Vec::<String>::new());
         assert!(!root.store.layers.is_damaged(layer.chain_id()));
         assert_eq!(root.overlays().len(), 2);
@@ -143,7 +143,15 @@ fn what_is_damaged_is_named_and_healed() {
         root.store.rw.create("c", Some(&top), None).unwrap();
         let merged = root.store.rw.mount("c").unwrap();
         assert_eq!(fs::read(merged.join("last")).unwrap(), b"last");
-        root.store.rw.unmount("c").unwrap();
+        // What is mounted is not taken away.
+        let rw = &root.store.rw;
+        assert_eq!(rw.mounted_on(layer.chain_id()), ["c"]);
+        let staged = root.store.layers.stage(None).unwrap().unpack(&tar[..]).unwrap();
+        let refused = staged.replace(&layer, || !rw.mounted_on(layer.chain_id()).is_empty());
+        assert!(matches!(refused, Err(store::Error::Conflict(_))));
+        assert_eq!(fs::read(merged.join("bin/ping")).unwrap(), b"ping");
+        rw.unmount("c").unwrap();
+        assert!(rw.mounted_on(layer.chain_id()).is_empty());
     }
 }
 
@@ -156,7 +164,7 @@ fn another_layer_never_takes_its_place() {
     let layer = root.layer(None, &tar()).unwrap();
     let other = Tar::new().file("other", "other").done();
     let staged = root.store.layers.stage(None).unwrap().unpack(&other[..]).unwrap();
-    staged.replace(&layer).unwrap_err();
+    staged.replace(&layer, || false).unwrap_err();
     assert_eq!(damage(&root, &layer, true), Vec::<String>::new());
     assert_eq!(root.overlays().len(), 1);
 }

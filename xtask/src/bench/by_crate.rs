@@ -58,9 +58,7 @@ fn first_crate(symbol: &str) -> Option<&str> {
     let mut rest = symbol;
     while let Some(at) = rest.find("Cs") {
         rest = &rest[at + 2..];
-        let Some((disambiguator, name)) = rest.split_once('_') else {
-            return None;
-        };
+        let (disambiguator, name) = rest.split_once('_')?;
         let digits = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
         if digits == 0 || !disambiguator.bytes().all(|b| b.is_ascii_alphanumeric()) {
             continue;

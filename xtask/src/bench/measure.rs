@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// A cgroup (v1, cpuacct and memory) made for one daemon; removed when dropped.
+/// A cgroup (v1: cpuacct, memory, blkio) made for one daemon; removed when dropped.
 pub struct Cgroup {
     name: String,
 }
@@ -26,7 +26,7 @@ impl Cgroup {
         for directory in cgroup.directories() {
             fs::create_dir(&directory).map_err(|e| {
                 format!(
-                    "make {}: {e}: figures are taken by cgroup v1's cpuacct and memory controllers",
+                    "make {}: {e}: figures are taken by cgroup v1's cpuacct, memory and blkio controllers",
                     directory.display()
                 )
             })?;
@@ -43,7 +43,15 @@ impl Cgroup {
     }
 
     pub fn directories(&self) -> Vec<PathBuf> {
-        vec![self.at("cpuacct"), self.at("memory")]
+        vec![self.at("cpuacct"), self.at("memory"), self.at("blkio")]
+    }
+
+    /// Has its processes read no more than so many bytes a second from a disk.
+    pub fn limit_reads(&self, disk: &Disk, bytes: u64) -> Result<()> {
+        let file = format!("/sys/block/{}/dev", disk.device.trim_start_matches("/dev/"));
+        let number = fs::read_to_string(&file).map_err(|e| format!("read {file}: {e}"))?;
+        let file = self.at("blkio").join("blkio.throttle.read_bps_device");
+        fs::write(&file, format!("{} {bytes}", number.trim())).map_err(|e| format!("write {}: {e}", file.display()))
     }
 
     /// CPU used so far by all that ever ran in it, in seconds.
@@ -180,13 +188,32 @@ impl Disk {
 
     /// Bytes written to the device so far.
     pub fn written(&self) -> Result<f64> {
+        Ok(self.count(6)? * 512.0)
+    }
+
+    /// Bytes read from the device so far.
+    pub fn read(&self) -> Result<f64> {
+        Ok(self.count(2)? * 512.0)
+    }
+
+    /// Write requests to the device so far.
+    pub fn requests(&self) -> Result<f64> {
+        self.count(4)
+    }
+
+    /// Flushes of the device so far.
+    pub fn flushes(&self) -> Result<f64> {
+        self.count(15)
+    }
+
+    /// A number of the kernel's (Documentation/block/stat.rst), counted from 0.
+    fn count(&self, number: usize) -> Result<f64> {
         let name = self.device.trim_start_matches("/dev/");
         let file = format!("/sys/block/{name}/stat");
         let text = fs::read_to_string(&file).map_err(|e| format!("read {file}: {e}"))?;
-        let sectors: Option<f64> = text.split_whitespace().nth(6).and_then(|word| word.parse().ok());
-        sectors
-            .map(|count| count * 512.0)
-            .ok_or_else(|| format!("no sectors written in {file}"))
+        let word = text.split_whitespace().nth(number);
+        word.and_then(|word| word.parse().ok())
+            .ok_or_else(|| format!("no number {number} in {file}"))
     }
 
     /// Has the kernel write back as on a machine where `bytes` of dirty pages are many; false on kernels before 6.2.
@@ -201,6 +228,19 @@ impl Disk {
             fs::write(&file, value.to_string()).map_err(|e| format!("write {}: {e}", file.display()))?;
         }
         Ok(true)
+    }
+
+    /// Brings everything to the device, and forgets what is kept of the device itself; files' pages stay.
+    pub fn forget(&self) -> Result<()> {
+        self.sync()?;
+        run(Command::new("blockdev").arg("--flushbufs").arg(&self.device))?;
+        let file = self.dir.path().join("disk");
+        run(Command::new("dd").arg(format!("of={}", file.display())).args([
+            "oflag=nocache",
+            "conv=notrunc,fdatasync",
+            "count=0",
+            "status=none",
+        ]))
     }
 
     /// Brings everything to the device.

@@ -4,6 +4,9 @@
 //! alternate and medians count, because other work on the machine disturbs both alike.
 
 mod by_crate;
+mod chart;
+mod delta;
+mod images;
 mod measure;
 mod memory;
 mod pull;
@@ -20,12 +23,18 @@ use table::Row;
 use tests::daemon::{Daemon, Kind, Options};
 use tests::{Client, Image, Registry, ground, image};
 
-const USAGE: &str = "bench wants one of: run, pull, memory, size, all";
+const USAGE: &str = "bench wants one of: run, pull, images, memory, size, delta [DIRECTORY WITH CASES], all";
 
 pub fn main(arguments: &[String]) -> Result<()> {
+    let mut given = None;
     let names: Vec<&str> = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["all"] => vec!["size", "run", "memory", "pull"],
-        [name @ ("run" | "pull" | "memory" | "size")] => vec![name],
+        ["all"] => vec!["size", "run", "memory", "pull", "images", "delta"],
+        ["delta"] => vec!["delta"],
+        ["delta", directory] => {
+            given = Some(directory);
+            vec!["delta"]
+        }
+        [name @ ("run" | "pull" | "images" | "memory" | "size")] => vec![name],
         _ => return Err(USAGE.into()),
     };
     let binary = binary::wanted()?;
@@ -43,7 +52,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
         let rows: Vec<Row> = match name {
             "run" => run::measure(&binary)?,
             "pull" => pull::measure(&binary)?,
+            "images" => images::measure(&binary)?,
             "memory" => memory::measure(&binary)?,
+            "delta" => delta::measure(&binary, given)?,
             _ => size::measure(&binary)?,
         };
         table::print(name, &rows);

@@ -61,10 +61,20 @@ pub fn main(arguments: &[String]) -> Result<()> {
                     "known-bad",
                 ]),
         )?;
-        // A mount and a PID namespace: however this ends, mounts, loop devices, daemons and files end with it.
+        // A mount and a PID namespace: however this ends, mounts, loop devices, daemons and files end with it. A first
+        // process of a PID namespace hears no Ctrl-C, so the death of this one is what ends it.
         let this = std::env::current_exe().map_err(|e| format!("find this program: {e}"))?;
-        return run(Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        return run(Command::new("setpriv")
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+            ])
             .arg(this)
             .arg("crash")
             .args(arguments)

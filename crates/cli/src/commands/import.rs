@@ -13,7 +13,7 @@ pub const COMMAND: Command = Command::new(
     &["image import", "import"],
     "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
     "Import the contents from a tarball to create a filesystem image",
-    Args::Between(1, 2),
+    Args::AtLeast(1),
     run,
 )
 .flags(&[&[

@@ -18,6 +18,8 @@ pub struct Request {
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// The connection breaks before the end of the body.
+    pub cut: bool,
 }
 
 impl Request {
@@ -45,17 +47,28 @@ pub struct Double {
 impl Double {
     /// Serves until the process ends. The closure gets each request with its number.
     pub fn start(handler: impl Fn(&Request, usize, &mut TcpStream) + Send + Sync + 'static) -> Double {
+        Double::cutting(|_| None, handler)
+    }
+
+    /// The same, but reads only so much of a request's body as `most` says.
+    pub fn cutting(
+        most: impl Fn(&Request) -> Option<usize> + Send + Sync + 'static,
+        handler: impl Fn(&Request, usize, &mut TcpStream) + Send + Sync + 'static,
+    ) -> Double {
+        let most = Arc::new(most);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let log: Arc<Mutex<Vec<Request>>> = Arc::default();
         let (handler, kept) = (Arc::new(handler), log.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (handler, log) = (handler.clone(), kept.clone());
+                let (handler, log, most) = (handler.clone(), kept.clone(), most.clone());
                 std::thread::spawn(move || {
                     let mut stream = stream;
                     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                    let Some(request) = read_request(&stream) else { return };
+                    let Some(request) = read_request(&stream, &*most) else {
+                        return;
+                    };
                     let number = {
                         let mut log = log.lock().unwrap();
                         log.push(request.clone());
@@ -78,7 +91,7 @@ impl Double {
     }
 }
 
-fn read_request(stream: &TcpStream) -> Option<Request> {
+fn read_request(stream: &TcpStream, most: &dyn Fn(&Request) -> Option<usize>) -> Option<Request> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     // A TLS hello is no text: hanging up is what an HTTP server does too.
@@ -99,7 +112,25 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
         target,
         headers,
         body: Vec::new(),
+        cut: false,
     };
+    let most = most(&request);
+    while request.header("transfer-encoding") == Some("chunked") {
+        let mut size = String::new();
+        reader.read_line(&mut size).ok()?;
+        let mut chunk = vec![0; usize::from_str_radix(size.trim_end(), 16).ok()?];
+        reader.read_exact(&mut chunk).ok()?;
+        reader.read_line(&mut size).ok()?;
+        if chunk.is_empty() {
+            break;
+        }
+        request.body.extend(chunk);
+        if let Some(most) = most.filter(|most| *most <= request.body.len()) {
+            request.body.truncate(most);
+            request.cut = true;
+            break;
+        }
+    }
     if let Some(length) = request.header("content-length") {
         let mut body = vec![0; length.parse().unwrap()];
         reader.read_exact(&mut body).ok()?;
