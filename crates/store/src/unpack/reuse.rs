@@ -218,7 +218,8 @@ impl Names {
             common = 0;
         }
         for length in [common, name.len() - common] {
-            self.packed.extend_from_slice(&(length as u16).to_le_bytes());
+            let length = u16::try_from(length).expect("a name has 4096 bytes at most");
+            self.packed.extend_from_slice(&length.to_le_bytes());
         }
         self.packed.extend_from_slice(&name[common..]);
         self.last.clear();
