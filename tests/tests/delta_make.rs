@@ -661,6 +661,64 @@ fn no_common_ground_and_a_client_that_leaves() {
 }
 
 #[test]
+fn several_images_together_are_one_base() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        let noise = |seed: u32| -> Vec<u8> {
+            let mut state = seed;
+            let next = |_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            };
+            (0..100_000).map(next).collect()
+        };
+        let image = |files: &[(&str, u32)]| {
+            let tar = files
+                .iter()
+                .fold(Tar::default(), |tar, (name, seed)| tar.file(name, 0o644, &noise(*seed)));
+            Image::new(vec![Layer::gzip(&tar.bytes())], json!({}))
+        };
+        for (name, files) in [
+            ("a", &[("one", 1)][..]),
+            ("b", &[("two", 2)]),
+            ("c", &[("one", 1), ("two", 2), ("three", 3)]),
+        ] {
+            let reference = g.registry.push(name, "1", &image(files)).unwrap();
+            docker.ok(&["pull", "-q", &reference]);
+            docker.ok(&["tag", &reference, name]);
+        }
+        let sizes = |flags: &[&str]| -> Vec<u64> {
+            let query = format!("src=a&src=b&dest=c&format=file&dry=1{}", flags.concat());
+            let answer = http::unix(
+                &daemon.socket(),
+                "POST",
+                &format!("/v1.50/images/delta?{query}"),
+                &[],
+                b"",
+            )
+            .unwrap();
+            let text = answer.text();
+            let sizes = text
+                .split("\"size\":")
+                .skip(1)
+                .map(|rest| rest.split([',', '}']).next().unwrap());
+            sizes.filter_map(|size| size.parse().ok()).collect()
+        };
+        let apart = sizes(&[]);
+        assert!(
+            apart.len() >= 2 && apart.iter().all(|size| (200_000..210_000).contains(size)),
+            "{apart:?}"
+        );
+        let together = sizes(&["&together=1"]);
+        assert!(
+            !together.is_empty() && together.iter().all(|size| (100_000..105_000).contains(size)),
+            "{together:?}"
+        );
+    });
+}
+
+#[test]
 fn what_is_made_here_is_used_there() {
     ground::run(|g| {
         let (daemon, docker, images) = with_versions(g, 3);

@@ -12,6 +12,8 @@ pub struct Job {
     /// References, or paths of archives: these begin with `/` or `.`.
     pub sources: Vec<String>,
     pub target: String,
+    /// All sources are one base, for devices that have all of them.
+    pub together: bool,
     /// `os/arch[/variant]`, or `all`; empty is this machine's.
     pub platform: String,
     pub outcome: Outcome,

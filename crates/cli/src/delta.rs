@@ -20,7 +20,7 @@ const ALONE: &str = "balena-engine-delta";
 /// Has the daemon make deltas of its images.
 pub fn by_daemon(
     cli: &Cli,
-    sources: &[String],
+    (sources, together): (&[String], bool),
     target: &str,
     outcome: Outcome,
     name: &str,
@@ -29,6 +29,7 @@ pub fn by_daemon(
         .query("dest", target)
         .query("format", "file")
         .query_unless_empty("t", name)
+        .flag("together", together)
         .flag("push", outcome == Outcome::Push)
         .flag("dry", outcome == Outcome::Nothing);
     for source in sources {

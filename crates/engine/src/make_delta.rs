@@ -37,8 +37,9 @@ const TOLD: usize = 5;
 
 /// What is asked for.
 pub struct Request<'a> {
-    /// Each of them is a base of its own.
+    /// Each of them is a base of its own, unless they are taken together.
     pub sources: &'a [String],
+    pub together: bool,
     pub target: &'a str,
     pub outcome: Outcome,
     /// The name that an archive's image gets.
@@ -64,7 +65,7 @@ pub fn make(
     let named = Reference::parse(request.target)
         .ok()
         .filter(|reference| reference.digest().is_none());
-    let mut work = Work::new(&spool, progress, cancel, request.outcome);
+    let mut work = Work::new(&spool, progress, cancel, (request.outcome, request.together));
     match request.outcome {
         Outcome::Push => {
             let reference = named
@@ -108,17 +109,24 @@ struct Work<'a> {
     progress: &'a Progress,
     cancel: &'a Cancel,
     outcome: Outcome,
+    together: bool,
     surveys: Surveys,
     offers: Vec<Offer>,
 }
 
 impl<'a> Work<'a> {
-    fn new(spool: &'a Spool, progress: &'a Progress, cancel: &'a Cancel, outcome: Outcome) -> Work<'a> {
+    fn new(
+        spool: &'a Spool,
+        progress: &'a Progress,
+        cancel: &'a Cancel,
+        (outcome, together): (Outcome, bool),
+    ) -> Work<'a> {
         Work {
             spool,
             progress,
             cancel,
             outcome,
+            together,
             surveys: Surveys::default(),
             offers: Vec::new(),
         }
@@ -126,14 +134,15 @@ impl<'a> Work<'a> {
 
     /// Makes a set from each base and tells what it came to.
     fn sets(&mut self, target: &Image, bases: &[Image]) -> Result<Vec<Set>> {
+        if let Some(same) = bases.iter().find(|base| base.id == target.id) {
+            return Err(Error::invalid(format!(
+                "{} and {} are the same image",
+                same.name, target.name
+            )));
+        }
+        let joined = (self.together && bases.len() > 1).then(|| Image::joined(bases));
         let mut sets = Vec::new();
-        for base in bases {
-            if base.id == target.id {
-                return Err(Error::invalid(format!(
-                    "{} and {} are the same image",
-                    base.name, target.name
-                )));
-            }
+        for base in joined.as_ref().map_or(bases, std::slice::from_ref) {
             let set = set::make(base, target, &mut self.surveys, self.spool, self.progress, self.cancel)?;
             self.tell(&set, target)?;
             sets.push(set);

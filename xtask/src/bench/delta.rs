@@ -156,7 +156,8 @@ fn of_case(name: &str, f: &Figures, known: Option<&Known>) -> Vec<Row> {
     let row = |what: &str, unit, value, goal| Row::new(&format!("{name}: {what}"), unit, value, None, goal);
     let at_least = |goal: Option<f64>| goal.map_or(Goal::None, Goal::AtLeast);
     let most = f.space * 1.1 + EXTRA;
-    let mb = |goal: f64| Goal::AtMost(goal / 1e6);
+    // To the hundredth, as it is shown.
+    let mb = |goal: f64| Goal::AtMost((goal / 1e4).round() / 100.0);
     let mut rows = vec![
         row("full pull, gzip", "MB", f.full / 1e6, Goal::None),
         row("balena's delta, gzip", "kB", f.balena / 1e3, Goal::None),

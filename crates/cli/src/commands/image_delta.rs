@@ -23,6 +23,7 @@ pub const COMMAND: Command = Command::new(
     Flag::bool("push", "Push to DEST's repository, where \"pull\" finds it"),
     Flag::bool("dry-run", "Only say how large it is, and what in it is"),
     Flag::text("tag", "Name of the image: with \"balena\" of the delta, in an archive of what it makes").short('t'),
+    Flag::bool("together", "All SRC are one base, for devices that have all of them"),
     Flag::bool("registry", "SRC and DEST are in registries; no daemon is needed"),
     Flag::text("platform", "Of archives and registries: \"os[/arch[/variant]]\", or \"all\""),
     Flag::list("insecure-registry", "Registry that is spoken to without TLS, when no daemon is"),
@@ -41,6 +42,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let Some((target, sources)) = parsed.args.split_last() else {
         return Err(Failure::new("two images are needed"));
     };
+    let together = parsed.bool("together");
     let (push, dry) = (parsed.bool("push"), parsed.bool("dry-run"));
     let platform = parsed.text("platform");
     let is_path = |name: &String| name.starts_with(['.', '/']);
@@ -70,11 +72,12 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         _ => None,
     };
     let answer = match alone {
-        false => delta::by_daemon(cli, sources, target, outcome, parsed.text("tag"))?,
+        false => delta::by_daemon(cli, (sources, together), target, outcome, parsed.text("tag"))?,
         true => {
             let job = Job {
                 sources: sources.to_vec(),
                 target: target.clone(),
+                together,
                 platform: platform.to_lowercase(),
                 outcome,
                 name: parsed.text("tag").to_string(),
@@ -103,7 +106,7 @@ fn balena(cli: &Cli, sources: &[String], target: &str, parsed: &Parsed) -> Resul
     let [source] = sources else {
         return Err(Failure::new("the format balena has one SRC"));
     };
-    if parsed.given("output") || parsed.bool("push") || parsed.bool("dry-run") {
+    if parsed.given("output") || parsed.bool("push") || parsed.bool("dry-run") || parsed.bool("together") {
         return Err(Failure::new("the format balena makes an image: push or save that"));
     }
     let request = Request::post("/images/delta")

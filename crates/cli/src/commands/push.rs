@@ -68,6 +68,6 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     if bases.is_empty() {
         return Ok(());
     }
-    let answer = delta::by_daemon(cli, &bases, &reference.familiar(), Outcome::Push, "")?;
+    let answer = delta::by_daemon(cli, (&bases, false), &reference.familiar(), Outcome::Push, "")?;
     delta::show(answer, None)
 }

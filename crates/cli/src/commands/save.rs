@@ -45,7 +45,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
             return Err(Failure::new("--delta-from is for one image"));
         };
         let output = Output::check(path).map_err(|why| Failure::new(format!("failed to save image: {why}")))?;
-        let answer = delta::by_daemon(cli, &bases, target, Outcome::Archive, "")?;
+        let answer = delta::by_daemon(cli, (&bases, false), target, Outcome::Archive, "")?;
         return delta::show(answer, Some(output));
     }
     let platform = requests::platform_json(parsed.text("platform"))?;

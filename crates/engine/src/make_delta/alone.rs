@@ -61,7 +61,7 @@ fn work(progress: &Progress, out: &mut dyn Write) -> Result<()> {
         text => Some(platform(text)?),
     };
     let mut found = false;
-    let mut deltas = Work::new(&spool, progress, &cancel, job.outcome);
+    let mut deltas = Work::new(&spool, progress, &cancel, (job.outcome, job.together));
     let chosen = target.choose(wanted.as_ref())?;
     for offered in &chosen {
         // One platform's layers at a time are kept.

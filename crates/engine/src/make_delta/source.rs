@@ -68,6 +68,21 @@ impl Image {
         Ok((image, parsed))
     }
 
+    /// All layers of several images, as if they were one's: what comes later is what a name stands for.
+    pub fn joined(images: &[Image]) -> Image {
+        let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
+        let all = images.iter().flat_map(|image| &image.layers);
+        Image {
+            name: names.join(" and "),
+            id: store::hash::sha256(b""),
+            config: Vec::new(),
+            platform: images.first().map(|image| image.platform.clone()).unwrap_or_default(),
+            created: String::new(),
+            manifest: None,
+            layers: all.cloned().collect(),
+        }
+    }
+
     /// Bytes of a layer's blob on a registry, by the layer's place; of its tar where no manifest is known.
     pub fn blob_size(&self, at: usize) -> Option<u64> {
         self.manifest

@@ -2,7 +2,7 @@
 //!
 //! Without `format`, or with `format=balena`, it is balenaEngine's: an image, named by `t`; the answer is lines of
 //! progress. With `format=file` it is ours, from each `src`: an archive, named by `t`; with `push=1` it goes beside the
-//! target in its registry, with `dry=1` nowhere. The answer then is both streams of lines and archive, in frames.
+//! target in its registry, with `dry=1` nowhere; with `together=1` all `src` are one base. The answer then is both streams of lines and archive, in frames.
 
 use super::Late;
 use super::create::auth_of;
@@ -51,6 +51,7 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
                 (false, false) => Outcome::Archive,
             };
             let auth = auth_of(&request)?;
+            let together = request.query.flag("together");
             Ok(Answer::Stream {
                 kind: "application/vnd.docker.multiplexed-stream",
                 headers: Vec::new(),
@@ -60,6 +61,7 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
                     let progress = Progress::new(Box::new(lines));
                     let wanted = make_delta::Request {
                         sources: &sources,
+                        together,
                         target: &target,
                         outcome,
                         name,
