@@ -90,6 +90,36 @@ fn beside_docker() {
     });
 }
 
+/// What takes how much room, and what goes when it is pruned.
+#[test]
+fn space_beside_docker() {
+    ground::run(|g| {
+        prepare(g);
+        compare(
+            g,
+            &[
+                "system prune -f",
+                // Of images made at one time each has its own order.
+                "system df -v",
+                "pull -q REGISTRY/one:1",
+                "pull -q REGISTRY/two:1",
+                "tag REGISTRY/two:1 two",
+                "volume create kept",
+                "create --name still --network none -v kept:/kept REGISTRY/one:1",
+                "system df --format {{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}",
+                "rmi -f REGISTRY/two:1 two",
+                "system prune -f",
+                "system df --format {{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}",
+                // Docker 20.10 takes named volumes too with --volumes, later ones and ours do not.
+                "volume rm kept",
+                "system prune -af --volumes",
+                "system prune -f --filter what=is",
+                "system df --format {{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}",
+            ],
+        );
+    });
+}
+
 /// Several tags at once, and what a client says when there is none.
 #[test]
 fn pulling_beside_docker() {

@@ -236,3 +236,69 @@ fn manifests_of_images_and_lists() {
         }
     });
 }
+
+/// Passes connections at one address on to a port of loopback, until the test ends.
+fn forward(address: &str, port: u16) -> u16 {
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let here = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            for (mut from, mut to) in [
+                (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                (server, client),
+            ] {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    here
+}
+
+/// Mirrors of Docker Hub, and registries that are insecure by a range of addresses: the same is said by both daemons.
+#[test]
+fn mirrors_and_ranges_beside_docker() {
+    ground::run(|g| {
+        if !ground::there("dockerd") {
+            println!("skipped: no dockerd here");
+            return;
+        }
+        let image = Image::new(
+            vec![Layer::gzip(&Tar::default().file("f", 0o644, b"x").bytes())],
+            json!({}),
+        );
+        g.registry.push("library/mirrored", "1", &image).unwrap();
+        g.registry.push("me/app", "1", &image).unwrap();
+        let added = std::process::Command::new("ip")
+            .args(["address", "add", "10.99.0.1/32", "dev", "lo"])
+            .status();
+        assert!(added.unwrap().success());
+        let far = format!("10.99.0.1:{}", forward("10.99.0.1", g.registry.port));
+        let mirror = format!("--registry-mirror=http://127.0.0.1:{}", g.registry.port);
+        let names = ["mirrored:1".to_string(), "me/app:1".into(), format!("{far}/me/app:1")];
+        for flags in [&[mirror.as_str()][..], &[&mirror, "--insecure-registry=10.99.0.0/24"]] {
+            let mut said: Vec<Vec<String>> = Vec::new();
+            for (kind, more) in [
+                (Kind::Ours, &[][..]),
+                (Kind::Docker, &["--bridge=none", "--iptables=false"]),
+            ] {
+                let daemon = g.start(kind, &[flags, more].concat());
+                let pulled = names.iter().map(|name| {
+                    let ran = daemon.docker().run(&["pull", "-q", name]);
+                    format!("{} {}{}", ran.code, ran.out, ran.err)
+                });
+                let mut all: Vec<String> = pulled.collect();
+                let info = daemon.docker().ok(&["info", "--format", "{{.RegistryConfig.Mirrors}}"]);
+                all.push(info);
+                said.push(all);
+            }
+            assert_eq!(said[0], said[1], "{flags:?}");
+            let secure = flags.len() == 1;
+            assert_eq!(said[0][2].starts_with("0 "), !secure, "{flags:?}: {said:?}");
+            assert!(said[0][0].starts_with("0 ") && said[0][1].starts_with("0 "), "{said:?}");
+        }
+    });
+}

@@ -49,7 +49,9 @@ impl Settings {
             list => list.into_iter().map(normal_host).collect(),
         };
         let insecure = given.list("insecure-registry");
-        let mirrors = given.list("registry-mirror");
+        // As Docker shows them.
+        let with_slash = |mirror: String| format!("{}/", mirror.trim_end_matches('/'));
+        let mirrors: Vec<String> = given.list("registry-mirror").into_iter().map(with_slash).collect();
         let shm = given.text("default-shm-size", "64m");
         let shm = engine::log_driver::parse_size(&shm).and_then(|s| i64::try_from(s).ok());
         let rate = engine::log_driver::parse_size(&given.text("max-download-rate", "0"));
