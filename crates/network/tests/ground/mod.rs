@@ -97,7 +97,8 @@ pub fn serve_udp(sandbox: &Sandbox, port: u16) {
 /// What a server says, or why there is none.
 pub fn ask(target: &str) -> Result<String, String> {
     let target: SocketAddr = target.parse().unwrap();
-    let mut stream = TcpStream::connect_timeout(&target, Duration::from_millis(600)).map_err(|e| e.to_string())?;
+    // On a busy machine a first SYN may be lost, and comes again after a second.
+    let mut stream = TcpStream::connect_timeout(&target, Duration::from_millis(1600)).map_err(|e| e.to_string())?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(|e| e.to_string())?;
