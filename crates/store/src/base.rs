@@ -1,7 +1,8 @@
-//! Layers of the store as a delta's base: found by diff ID, held while in use, their files read one at a time.
+//! Layers of the store as a delta's base: found by diff ID, held while in use, their files read one after the other.
 //!
 //! A layer's headers and checksums come from its tar-split, so none of its files is read to begin with; whoever reads
-//! one, a delta's reader or writer, checks it against its CRC-64. Memory: about 180 bytes an entry. One file is open.
+//! one, a delta's reader or writer, checks it against its CRC-64. Memory: about 180 bytes an entry. One file is
+//! open at a time, and some small ones wait for their pages to be let go of.
 
 use crate::error::{Error, Result};
 use crate::layers::{ChainId, DiffId, LayerId, Layers, missing};
@@ -76,19 +77,44 @@ impl Layers {
 struct Opened {
     id: FileId,
     entry: Entry,
-    /// Its pages are let go of when another file is opened.
     file: Passing,
+}
+
+/// Files that were read and whose pages are still to be let go of. One by one is dear: the kernel has pages that were
+/// read right now in a list of its own, and to get at them it asks all processors.
+#[derive(Default)]
+struct Passed {
+    files: Vec<Passing>,
+    bytes: u64,
+}
+
+const PASSED_FILES: usize = 64;
+const PASSED_BYTES: u64 = 4 << 20;
+
+impl Passed {
+    fn take(&mut self, opened: Opened) {
+        self.bytes += opened.entry.size;
+        self.files.push(opened.file);
+        if self.files.len() >= PASSED_FILES || self.bytes >= PASSED_BYTES {
+            *self = Passed::default();
+        }
+    }
 }
 
 /// The files of several layers, which are counted as they are given.
 pub struct BaseFiles {
     layers: Vec<BaseLayer>,
     opened: Option<Opened>,
+    passed: Passed,
 }
 
 impl BaseFiles {
     pub fn new(layers: Vec<BaseLayer>) -> BaseFiles {
-        BaseFiles { layers, opened: None }
+        BaseFiles {
+            layers,
+            opened: None,
+            passed: Passed::default(),
+        }
     }
 
     /// The layers, as a delta's reader wants them.
@@ -110,7 +136,7 @@ impl BaseFiles {
     /// the kind and the size that it was unpacked with.
     pub(crate) fn open(&mut self, id: FileId) -> io::Result<(&File, &Entry)> {
         if self.opened.as_ref().is_none_or(|opened| opened.id != id) {
-            self.opened = None;
+            self.close();
             self.opened = Some(self.find(id)?);
         }
         let opened = self.opened.as_ref().expect("it was opened right now");
@@ -118,7 +144,9 @@ impl BaseFiles {
     }
 
     pub(crate) fn close(&mut self) {
-        self.opened = None;
+        if let Some(opened) = self.opened.take() {
+            self.passed.take(opened);
+        }
     }
 
     fn find(&self, id: FileId) -> io::Result<Opened> {
