@@ -26,7 +26,9 @@ pub fn open(root: &Path) -> Result<Arc<Engine>> {
             downloads: 3,
             uploads: 5,
             download_rate: 0,
+            upload_attempts: 5,
         },
+        delta: engine::find_delta::Mode::Off,
         runtimes: BTreeMap::new(),
         default_runtime: String::new(),
         log_driver: "none".into(),
@@ -78,6 +80,7 @@ pub fn pull(engine: &Engine, reference: &Reference) -> Result<()> {
         reference,
         platform: None,
         auth: registry::Auth::Anonymous,
+        delta: engine::find_delta::Mode::Off,
     };
     let cancel = Cancel::new().map_err(|e| e.to_string())?;
     engine::pull::pull(engine, request, &Progress::silent(), &cancel)

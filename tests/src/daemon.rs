@@ -127,7 +127,8 @@ impl Daemon {
         command
     }
 
-    fn answers(&self) -> bool {
+    /// Says if its API answers now.
+    pub fn answers(&self) -> bool {
         http::unix(&self.socket(), "GET", "/_ping", &[], b"").is_ok_and(|answer| answer.status == 200)
     }
 

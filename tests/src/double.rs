@@ -1,6 +1,7 @@
 //! A registry's double: serves one image, wrongly where it is told to.
 
-use crate::image::{Image, sha256};
+use crate::delta::{self, Artifact};
+use crate::image::{INDEX, Image, MANIFEST, sha256};
 use std::io::{BufRead, BufReader, Result, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -20,6 +21,19 @@ pub enum Fault {
     Slow(u64),
     /// Every request for a manifest has this status.
     Status(u16),
+    /// Deltas, and nothing else, are gone.
+    NoDeltas,
+    /// Deltas, and nothing else, come at this many bytes a second.
+    SlowDeltas(u64),
+    /// Every answer with a delta ends after so many bytes; `Range` goes on from anywhere.
+    CutDeltas(usize),
+}
+
+/// What it serves.
+struct Served {
+    image: Image,
+    /// What its referrers API lists; without any it has no such API.
+    deltas: Vec<Artifact>,
 }
 
 /// A running double; it ends with the process.
@@ -32,6 +46,12 @@ pub struct Double {
 impl Double {
     /// Serves an image under any name and tag.
     pub fn start(image: Image, fault: Fault) -> Result<Double> {
+        Double::with_deltas(image, Vec::new(), fault)
+    }
+
+    /// The same with the referrers API, which lists these.
+    pub fn with_deltas(image: Image, deltas: Vec<Artifact>, fault: Fault) -> Result<Double> {
+        let image = Served { image, deltas };
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -67,7 +87,7 @@ impl Double {
 
 fn serve(
     stream: TcpStream,
-    image: &Image,
+    served: &Served,
     fault: Fault,
     requests: &Mutex<Vec<String>>,
     sent: &Mutex<u64>,
@@ -100,7 +120,7 @@ fn serve(
         }
         let mut words = first.split(' ');
         let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-        answer(&mut out, method, target, from, image, fault, sent)?;
+        answer(&mut out, method, target, from, served, fault, sent)?;
     }
 }
 
@@ -109,12 +129,19 @@ fn answer(
     method: &str,
     target: &str,
     from: Option<usize>,
-    image: &Image,
+    served: &Served,
     fault: Fault,
     sent: &Mutex<u64>,
 ) -> Result<()> {
     if target == "/v2/" {
         return whole(out, method, 200, "application/json", b"{}");
+    }
+    let Served { image, deltas } = served;
+    if target.contains("/referrers/") && !deltas.is_empty() {
+        return whole(out, method, 200, INDEX, &delta::index(deltas));
+    }
+    if let Some(artifact) = deltas.iter().find(|artifact| target.ends_with(&artifact.digest())) {
+        return whole(out, method, 200, MANIFEST, &artifact.manifest);
     }
     if target.contains("/manifests/") {
         if let Fault::Status(status) = fault {
@@ -127,7 +154,10 @@ fn answer(
     if digest == sha256(&image.config) {
         return whole(out, method, 200, "application/octet-stream", &image.config);
     }
-    let Some(layer) = image.layers.iter().find(|layer| layer.digest == digest) else {
+    let layer = image.layers.iter().find(|layer| layer.digest == digest);
+    let mut blobs = deltas.iter().flat_map(|artifact| &artifact.blobs);
+    let delta = blobs.find(|blob| layer.is_none() && fault != Fault::NoDeltas && sha256(blob) == digest);
+    let Some(blob) = layer.map(|layer| &layer.blob).or(delta) else {
         return whole(
             out,
             method,
@@ -136,7 +166,12 @@ fn answer(
             br#"{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#,
         );
     };
-    let mut blob = layer.blob.clone();
+    let fault = match (fault, delta) {
+        (Fault::SlowDeltas(rate), Some(_)) => Fault::Slow(rate),
+        (Fault::CutDeltas(bytes), Some(_)) => Fault::CutEvery(bytes),
+        (fault, _) => fault,
+    };
+    let mut blob = blob.clone();
     if fault == Fault::Corrupt {
         let middle = blob.len() / 2;
         blob[middle] ^= 1;

@@ -8,10 +8,12 @@
 pub mod client;
 pub mod compare;
 pub mod daemon;
+pub mod delta;
 pub mod double;
 pub mod ground;
 pub mod http;
 pub mod image;
+pub mod referrers;
 pub mod registry;
 pub mod terminal;
 

@@ -12,7 +12,14 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// As `api::ENGINE_VERSION` is made.
+pub const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION_MAJOR"),
+    ".",
+    env!("CARGO_PKG_VERSION_MINOR"),
+    "-rev",
+    env!("CARGO_PKG_VERSION_PATCH")
+);
 
 /// The names that the binary answers to, beside its own.
 const NAMES: &[&str] = &[

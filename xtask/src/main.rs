@@ -32,7 +32,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   crash [OPTIONS]    power failure replayed at 1,000 points or as many as are asked for (as root)
   fuzz [--seconds N] [TARGET…]
                      untrusted bytes, guided by coverage: N seconds shared out to all targets, or for each that is named
-  bench WHAT         figures beside Docker's: run, pull, images, memory, size or all (as root)
+  bench WHAT         figures beside Docker's: run, pull, images, memory, size, delta or all (as root)
   dist [--target T]  all architectures: archives, Debian packages, sums under target/dist; --test runs each emulated
 ";
 

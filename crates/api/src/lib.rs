@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod container;
+pub mod delta;
 pub mod event;
 pub mod exec;
 pub mod host_config;
@@ -21,8 +22,14 @@ pub mod volume;
 pub const VERSION: (u32, u32) = (1, 50);
 /// The oldest API version that is spoken.
 pub const MIN_VERSION: (u32, u32) = (1, 24);
-/// The engine's version: the Docker release that it is closest to, and our revision.
-pub const ENGINE_VERSION: &str = "28.2-rev1";
+/// The engine's version: the Docker release that it is closest to, and our revision; the package's three numbers.
+pub const ENGINE_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION_MAJOR"),
+    ".",
+    env!("CARGO_PKG_VERSION_MINOR"),
+    "-rev",
+    env!("CARGO_PKG_VERSION_PATCH")
+);
 
 /// The body of every error answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

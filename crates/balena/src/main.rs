@@ -34,6 +34,7 @@ fn is_personality(name: &str) -> bool {
             | "balena-engine-containerd"
             | "balena-engine-containerd-shim-runc-v2"
             | "balena-engine-containerd-ctr"
+            | "balena-engine-delta"
             | "balena-engine-init"
             | "docker-init"
             | "balena-engine-proxy"
@@ -47,6 +48,7 @@ fn run(name: &str, args: Vec<OsString>) -> i32 {
         "balenad" | "balena-engine-daemon" | "dockerd" | "daemon" => daemon::main(&text(&args[1..])),
         "balena-engine-runc" | "runc" => runtime::main_runc(args),
         "balena-engine-containerd-shim-runc-v2" => runtime::main_shim(args),
+        "balena-engine-delta" => engine::make_delta::main_alone(),
         "balena-engine-init" | "docker-init" => runtime::main_init(args),
         "balena-engine-proxy" | "docker-proxy" => network::proxy::main_proxy(&text(&args[1..])),
         "self-test" => self_test::main(&text(&args[1..])),

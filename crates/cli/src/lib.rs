@@ -8,6 +8,7 @@ mod command;
 mod commands;
 mod config;
 mod credentials;
+mod delta;
 mod files;
 mod flags;
 mod help;

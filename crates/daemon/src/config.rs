@@ -204,6 +204,12 @@ const OPTIONS: &[Opt] = &[
     ),
     opt("log-opt", "log-opts", Map, "Default log driver options for containers"),
     opt(
+        "delta",
+        "delta",
+        Text,
+        "Whether pulls use deltas: auto, off or only (default \"auto\")",
+    ),
+    opt(
         "max-concurrent-downloads",
         "max-concurrent-downloads",
         Text,

@@ -2,6 +2,7 @@
 
 use crate::config::Given;
 use api::host_config::Ulimit;
+use engine::find_delta::Mode;
 use engine::{Config, Limits, Runtime};
 use oci::platform::Platform;
 use serde_json::Value;
@@ -64,6 +65,8 @@ impl Settings {
                 download_rate: rate.ok_or("invalid argument for --max-download-rate: bytes a second, as 500k or 2m")?,
                 upload_attempts: given.number("max-upload-attempts", 5)?,
             },
+            delta: Mode::parse(&given.text("delta", "auto"))
+                .ok_or("invalid argument for --delta: known are auto, off and only")?,
             runtimes: runtimes(given)?,
             default_runtime: given.text("default-runtime", "runc"),
             log_driver,
@@ -158,6 +161,7 @@ fn network_of(given: &Given) -> Result<network::Config, String> {
         .map_err(|_| format!("invalid argument \"{ip}\" for \"--ip\" flag"))?;
     // The kernel forwards; a process for each port is made only where it cannot, or when asked for.
     config.userland_proxy = given.has("userland-proxy") && given.flag("userland-proxy", false);
+    config.ipv6_ports = given.flag("userland-proxy", true);
     config.proxy_command = vec!["/proc/self/exe".into(), "balena-engine-proxy".into()];
     Ok(config)
 }

@@ -106,6 +106,11 @@ impl<'a> Streams<'a> {
         }
     }
 
+    /// Bytes put into each stream so far.
+    pub fn counts(&self) -> [u64; STREAMS] {
+        std::array::from_fn(|at| self.totals[at].0 + self.bytes[at].len() as u64)
+    }
+
     pub fn byte(&mut self, stream: Stream, byte: u8) {
         self.bytes[stream as usize].push(byte);
         self.gathered += 1;

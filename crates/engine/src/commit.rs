@@ -152,6 +152,6 @@ fn changes(engine: &Engine, container: &str, parent: Option<&LayerId>) -> Result
 
 /// A container's config as an image has it.
 pub(crate) fn as_run_config(config: &ContainerConfig) -> Result<RunConfig> {
-    let json = serde_json::to_value(config).context("write the image's config")?;
-    serde_json::from_value(json).context("write the image's config")
+    let json = serde_json::to_vec(config).context("write the image's config")?;
+    serde_json::from_slice(&json).context("write the image's config")
 }

@@ -4,6 +4,7 @@
 //! A verb is a function in a file of its name. [`Engine`] is a struct of parts. Nothing here speaks HTTP or names a
 //! system call.
 
+mod apply_delta;
 pub mod attach;
 pub mod cancel;
 pub mod commit;
@@ -18,6 +19,7 @@ pub mod error;
 pub mod events;
 pub mod exec;
 pub mod export;
+pub mod find_delta;
 mod gzip;
 mod health;
 pub mod id;
@@ -30,6 +32,7 @@ pub mod list;
 pub mod load;
 pub mod log_driver;
 pub mod logs;
+pub mod make_delta;
 mod mounts;
 mod names;
 pub mod net;

@@ -24,6 +24,8 @@ pub struct Config {
     pub exec_root: PathBuf,
     pub platform: Platform,
     pub limits: Limits,
+    /// Whether pulls use deltas if they are not told.
+    pub delta: crate::find_delta::Mode,
     /// OCI runtimes beside our own, by name.
     pub runtimes: BTreeMap<String, Runtime>,
     pub default_runtime: String,

@@ -5,12 +5,15 @@
 //! compressed is written. A layer is committed when its files are on the disk and both digests were right; the image
 //! after its layers, the tag last. Whatever stops it, at any point, leaves only whole layers behind, and of the one it
 //! was at what the next pull can go on with: that one asks for the rest of the blob, and the diff ID tells whether all of
-//! it together is the layer.
+//! it together is the layer. A layer may be made by a delta instead ([`crate::find_delta`]); whatever is wrong with that,
+//! another delta or the blob itself is taken.
 
+use crate::apply_delta::{self, Held};
 use crate::cancel::Cancel;
 use crate::error::{Context, Error, Kind, Result};
+use crate::find_delta::{self, Candidate, Found, Missing, Mode};
 use crate::pace::Pace;
-use crate::progress::{Meter, Progress};
+use crate::progress::{Meter, Progress, Total};
 use crate::undo::{self, Undo};
 use crate::{Engine, image};
 use oci::config::ImageConfig;
@@ -38,10 +41,11 @@ pub struct Request<'a> {
     pub reference: &'a Reference,
     pub platform: Option<&'a Platform>,
     pub auth: Auth,
+    pub delta: Mode,
 }
 
-/// What makes two pulls the same: name, platform and credentials.
-pub type Key = (String, Option<Platform>, Auth);
+/// What makes two pulls the same: name, platform, credentials and use of deltas.
+pub type Key = (String, Option<Platform>, Auth, Mode);
 
 /// Pulls one tag or digest; reports as Docker does. Returns the image's ID.
 pub fn pull(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<Digest> {
@@ -70,6 +74,7 @@ pub fn pull_all(engine: &Engine, request: Request<'_>, progress: &Progress, canc
             reference: &tagged,
             platform: request.platform,
             auth: request.auth.clone(),
+            delta: request.delta,
         };
         any |= one(engine, wanted, progress, cancel)?.1;
     }
@@ -140,7 +145,12 @@ fn attempt(
                 .into_iter()
                 .for_each(|chain| undo.layer(chain));
             undo.image(&known);
-            let top = fetch_layers(engine, &repository, &manifest, &config, progress, cancel)?;
+            let target = Target {
+                manifest: &manifest,
+                digest: store::hash::sha256(&manifest_bytes),
+                config: &config,
+            };
+            let top = fetch_layers(engine, &repository, &target, request.delta, progress, cancel)?;
             engine.store.images.put(&config_bytes, top.as_ref())?
         }
     };
@@ -253,21 +263,40 @@ fn check(manifest: &Manifest, config: &ImageConfig) -> Result<()> {
     Ok(())
 }
 
+/// The image to be.
+struct Target<'a> {
+    manifest: &'a Manifest,
+    /// The manifest's.
+    digest: Digest,
+    config: &'a ImageConfig,
+}
+
 /// One layer on its way.
 struct Job<'a> {
     descriptor: &'a Descriptor,
-    meter: Arc<Meter>,
+    diff: &'a Digest,
+    chain: &'a ChainId,
+    below: Option<&'a ChainId>,
+    /// Deltas that make it, to be tried in this order.
+    deltas: std::vec::IntoIter<Candidate>,
+    sum: Arc<Total>,
+}
+
+impl Job<'_> {
+    fn short(&self) -> &str {
+        self.descriptor.digest.short()
+    }
 }
 
 fn fetch_layers(
     engine: &Engine,
     repository: &Repository,
-    manifest: &Manifest,
-    config: &ImageConfig,
+    target: &Target<'_>,
+    mode: Mode,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Option<LayerId>> {
-    let diffs = &config.rootfs.diff_ids;
+    let (manifest, diffs) = (target.manifest, &target.config.rootfs.diff_ids);
     let mut top: Option<LayerId> = None;
     let mut have = 0;
     for diff in diffs {
@@ -287,83 +316,54 @@ fn fetch_layers(
             progress.status(descriptor.digest.short(), "Already exists")?;
         }
     }
-    let total: u64 = manifest.layers[have..]
-        .iter()
-        .map(|d| d.size)
-        .fold(0, u64::saturating_add);
-    let new = manifest.layers.iter().zip(&chains).skip(have);
-    enough_space(engine, new.filter(|(_, chain)| !engine.store.layers.is_begun(chain)))?;
-    let sum = progress.total(total);
-    let jobs: Vec<Job<'_>> = manifest.layers[have..]
-        .iter()
-        .map(|descriptor| Job {
-            descriptor,
-            meter: progress.meter(descriptor.digest.short(), descriptor.size, &sum),
+    let mut deltas = find_deltas(engine, repository, target, have, mode)?;
+    let sizes = manifest.layers.iter().zip(diffs).skip(have);
+    let total = sizes.map(|(layer, diff)| deltas.get(diff).map_or(layer.size, |found| found[0].descriptor.size));
+    let sum = progress.total(total.fold(0, u64::saturating_add));
+    // Of a delta, or of what an earlier pull had begun, nobody knows what it will need.
+    let new = (have..manifest.layers.len())
+        .filter(|&index| !deltas.contains_key(&diffs[index]) && !engine.store.layers.is_begun(&chains[index]));
+    enough_space(engine, new.map(|index| &manifest.layers[index]))?;
+    let mut jobs: Vec<Job<'_>> = (have..manifest.layers.len())
+        .map(|index| Job {
+            descriptor: &manifest.layers[index],
+            diff: &diffs[index],
+            chain: &chains[index],
+            below: index.checked_sub(1).map(|below| &chains[below]),
+            deltas: deltas.remove(&diffs[index]).unwrap_or_default().into_iter(),
+            sum: sum.clone(),
         })
         .collect();
     for job in &jobs {
-        progress.status(job.descriptor.digest.short(), "Pulling fs layer")?;
+        progress.status(job.short(), "Pulling fs layer")?;
     }
     for job in jobs.iter().skip(engine.config.limits.downloads) {
-        progress.status(job.descriptor.digest.short(), "Waiting")?;
+        progress.status(job.short(), "Waiting")?;
     }
     // Downloads run ahead of the unpacking in a window of their own; leaving the scope early drops the receivers,
     // which ends their threads at the next chunk, and cancels what they wait for on the network.
-    let mut ahead: BTreeMap<usize, Arriving> = BTreeMap::new();
+    let mut ahead: BTreeMap<usize, Arriving<'_>> = BTreeMap::new();
     let mut next = 0;
     let network = repository.cancel_handle();
-    let result = (|| {
-        for (index, job) in jobs.iter().enumerate() {
+    let mut saved = Saved::default();
+    let result: Result<()> = (|| {
+        for index in 0..jobs.len() {
             while next < jobs.len() && next < index + engine.config.limits.downloads.max(1) {
-                let below = (have + next).checked_sub(1).map(|below| &chains[below]);
-                let digest = &jobs[next].descriptor.digest;
-                let partial = engine.store.layers.partial(below, &chains[have + next], digest);
-                ahead.insert(next, start_download(engine, repository, &jobs[next], partial)?);
+                ahead.insert(next, begin(engine, repository, &mut jobs[next], progress)?);
                 next += 1;
             }
             let arriving = ahead
                 .remove(&index)
                 .ok_or_else(|| Error::internal("a layer's download was not started"))?;
-            let diff = &diffs[have + index];
-            let resumed = arriving.offset > 0;
-            let mut unpacked = unpack(engine, top.as_ref(), job, arriving, diff);
-            if let Err(failure) = &unpacked
-                && resumed
-                && failure.is_about_content
-                && !cancel.is_set()
-            {
-                // What was left of an earlier pull may be what is wrong, and is gone now: once more, all of it.
-                log::warn!("{}: from the beginning again: {}", job.descriptor.digest, failure.error);
-                let digest = &job.descriptor.digest;
-                let partial =
-                    engine
-                        .store
-                        .layers
-                        .partial(top.as_ref().map(LayerId::chain_id), &chains[have + index], digest);
-                unpacked = unpack(
-                    engine,
-                    top.as_ref(),
-                    job,
-                    start_download(engine, repository, job, partial)?,
-                    diff,
-                );
-            }
-            if cancel.is_set() {
-                return Err(Error::cancelled());
-            }
-            let layer = unpacked.map_err(|failure| failure.error)?;
-            if !resumed {
-                // Of a blob whose beginning came another time the digest was not seen: nothing is said of it.
-                engine.store.distribution.add(
-                    &DiffId(diff.clone()),
-                    Blob {
-                        digest: job.descriptor.digest.clone(),
-                        repository: repository.name().canonical(),
-                        hmac: String::new(),
-                    },
-                )?;
-            }
-            progress.status(job.descriptor.digest.short(), "Pull complete")?;
+            let work = Work {
+                engine,
+                repository,
+                progress,
+                cancel,
+                mode,
+            };
+            let layer = work.layer(top.as_ref(), &mut jobs[index], arriving, &mut saved)?;
+            progress.status(jobs[index].short(), "Pull complete")?;
             top = Some(layer);
         }
         Ok(())
@@ -372,7 +372,191 @@ fn fetch_layers(
     if result.is_err() {
         network.cancel();
     }
-    result.map(|()| top)
+    result?;
+    if let Some(text) = saved.text() {
+        progress.status("", text)?;
+    }
+    Ok(top)
+}
+
+/// Looks for deltas of the layers that are missing. That this fails is no reason for a pull to fail.
+fn find_deltas(
+    engine: &Engine,
+    repository: &Repository,
+    target: &Target<'_>,
+    have: usize,
+    mode: Mode,
+) -> Result<Found> {
+    let layers = target.manifest.layers.iter().zip(&target.config.rootfs.diff_ids);
+    let missing: Vec<Missing<'_>> = layers
+        .skip(have)
+        .map(|(layer, diff)| Missing {
+            diff,
+            bytes: layer.size,
+        })
+        .collect();
+    if mode == Mode::Off || missing.is_empty() {
+        return Ok(Found::new());
+    }
+    let found = find_delta::find(engine, repository, &target.digest, &missing);
+    match (mode, found) {
+        (Mode::Only, Err(error)) => Err(Error::not_found(format!("no delta: {error}"))),
+        (Mode::Only, Ok(found)) if found.is_empty() => Err(Error::not_found(format!(
+            "no delta of {} can be applied to what is here, and delta=only was asked for",
+            target.digest
+        ))),
+        (_, Ok(found)) => Ok(found),
+        (_, Err(error)) => {
+            log::warn!("no deltas of {}: {error}", target.digest);
+            Ok(Found::new())
+        }
+    }
+}
+
+/// What deltas saved.
+#[derive(Default)]
+struct Saved {
+    from: Option<String>,
+    bytes: u64,
+    instead_of: u64,
+}
+
+impl Saved {
+    fn text(&self) -> Option<String> {
+        let from = self.from.as_ref()?;
+        Some(delta_text(from, self.bytes, self.instead_of))
+    }
+}
+
+fn delta_text(from: &str, bytes: u64, instead_of: u64) -> String {
+    let (bytes, instead_of) = (find_delta::megabytes(bytes), find_delta::megabytes(instead_of));
+    format!("Delta from {from}: {bytes} instead of {instead_of}")
+}
+
+/// Begins to fetch a layer: its next delta, if there is one that costs less than what is left of the blob itself.
+fn begin<'a>(
+    engine: &'a Engine,
+    repository: &Repository,
+    job: &mut Job<'_>,
+    progress: &Progress,
+) -> Result<Arriving<'a>> {
+    let partial = engine
+        .store
+        .layers
+        .partial(job.below, job.chain, &job.descriptor.digest);
+    let left = job.descriptor.size - partial.as_ref().map_or(0, Partial::offset).min(job.descriptor.size);
+    for delta in job.deltas.by_ref() {
+        if delta.descriptor.size >= left {
+            continue;
+        }
+        // Held from now on: by the time that it is applied, an image may have been removed.
+        match Held::find(engine, &delta.bases) {
+            Ok(held) => {
+                let meter = progress.meter(job.short(), delta.descriptor.size, &job.sum);
+                let arriving = start_blob(engine, repository, &delta.descriptor, 0, meter)?;
+                return Ok(Arriving {
+                    delta: Some((delta, held)),
+                    ..arriving
+                });
+            }
+            Err(error) => log::warn!("delta {}: {error}", delta.descriptor.digest),
+        }
+    }
+    start_download(engine, repository, job, partial, progress)
+}
+
+/// What a layer's making needs besides the layer.
+struct Work<'a> {
+    engine: &'a Engine,
+    repository: &'a Repository,
+    progress: &'a Progress,
+    cancel: &'a Cancel,
+    mode: Mode,
+}
+
+impl<'a> Work<'a> {
+    /// Makes a layer of what arrives, or of something else if that turns out to be no good.
+    fn layer(
+        &self,
+        top: Option<&LayerId>,
+        job: &mut Job<'_>,
+        mut arriving: Arriving<'a>,
+        saved: &mut Saved,
+    ) -> Result<LayerId> {
+        let engine = self.engine;
+        let layer = loop {
+            let (resumed, mut delta) = (arriving.offset > 0, arriving.delta.take());
+            let made = match &mut delta {
+                Some((_, held)) => apply(held, top.map(LayerId::chain_id), job, arriving),
+                None => receive(engine, top.map(LayerId::chain_id), job.descriptor, arriving),
+            };
+            let made = made.and_then(|unpacked| {
+                let committed = unpacked.commit(&DiffId(job.diff.clone()));
+                committed.map_err(|e| about(job.descriptor, e))
+            });
+            if self.cancel.is_set() {
+                return Err(Error::cancelled());
+            }
+            match (made, delta) {
+                (Ok(layer), Some((delta, _))) => {
+                    self.applied(job, &delta, saved)?;
+                    break layer;
+                }
+                (Ok(layer), None) => {
+                    if !resumed {
+                        // Of a blob whose beginning came another time the digest was not seen: nothing is said of it.
+                        engine.store.distribution.add(
+                            &DiffId(job.diff.clone()),
+                            Blob {
+                                digest: job.descriptor.digest.clone(),
+                                repository: self.repository.name().canonical(),
+                                hmac: String::new(),
+                            },
+                        )?;
+                    }
+                    break layer;
+                }
+                (Err(failure), Some(_)) if !failure.is_final => {
+                    let text = format!("Delta not used: {}", failure.error);
+                    log::warn!("layer {}: {text}", job.descriptor.digest);
+                    self.progress.status(job.short(), text)?;
+                    arriving = begin(engine, self.repository, job, self.progress)?;
+                    if self.mode == Mode::Only && arriving.delta.is_none() {
+                        return Err(failure.error);
+                    }
+                }
+                (Err(failure), None) if resumed && failure.is_about_content => {
+                    // What was left of an earlier pull may be what is wrong, and is gone now: once more, all of it.
+                    log::warn!("{}: from the beginning again: {}", job.descriptor.digest, failure.error);
+                    let partial = engine
+                        .store
+                        .layers
+                        .partial(job.below, job.chain, &job.descriptor.digest);
+                    arriving = start_download(engine, self.repository, job, partial, self.progress)?;
+                }
+                (Err(failure), _) => return Err(failure.error),
+            }
+        };
+        Ok(layer)
+    }
+
+    /// Says what a delta saved, and forgets what an earlier pull left of the blob.
+    fn applied(&self, job: &Job<'_>, delta: &Candidate, saved: &mut Saved) -> Result<()> {
+        let (bytes, instead_of) = (delta.descriptor.size, job.descriptor.size);
+        let from = find_delta::base_name(self.engine, &delta.bases);
+        self.progress
+            .status(job.short(), delta_text(&from, bytes, instead_of))?;
+        saved.from.get_or_insert(from);
+        (saved.bytes, saved.instead_of) = (saved.bytes + bytes, saved.instead_of + instead_of);
+        let layers = &self.engine.store.layers;
+        if layers.is_begun(job.chain)
+            && let Some(mut partial) = layers.partial(job.below, job.chain, &job.descriptor.digest)
+            && let Err(error) = partial.discard()
+        {
+            log::warn!("left to the sweep: {error}");
+        }
+        Ok(())
+    }
 }
 
 /// Bytes of a blob, or why there are no more. The end of the channel is the end of a verified blob only after `Done`.
@@ -384,13 +568,13 @@ enum Chunk {
 
 /// Refuses a pull that cannot fit before it writes anything. Certain is only a part of what it will need: a compressed
 /// layer has nearly as many bytes unpacked at least, a plain one may be half headers.
-fn enough_space<'a>(engine: &Engine, layers: impl Iterator<Item = (&'a Descriptor, &'a ChainId)>) -> Result<()> {
+fn enough_space<'a>(engine: &Engine, layers: impl Iterator<Item = &'a Descriptor>) -> Result<()> {
     let least = |layer: &Descriptor| match layer.media_type.ends_with("tar") {
         true => layer.size / 2,
         false => layer.size / 10 * 9,
     };
     let human = |bytes: u64| api::progress::human(i64::try_from(bytes).unwrap_or(i64::MAX));
-    let needed = layers.map(|(layer, _)| least(layer)).fold(0, u64::saturating_add);
+    let needed = layers.map(least).fold(0, u64::saturating_add);
     let free = engine.store.free_space()?;
     if needed <= free {
         return Ok(());
@@ -413,28 +597,45 @@ fn chains(diffs: &[Digest]) -> Vec<ChainId> {
 }
 
 /// A download on its way, and what was there of the layer before.
-struct Arriving {
+struct Arriving<'a> {
     chunks: Receiver<Chunk>,
+    meter: Arc<Meter>,
     offset: u64,
     partial: Option<Partial>,
+    /// It is this delta that arrives, not the layer's own blob.
+    delta: Option<(Candidate, Held<'a>)>,
 }
 
-fn start_download(
-    engine: &Engine,
+/// Starts to fetch a layer's own blob, from where an earlier pull was.
+fn start_download<'a>(
+    engine: &'a Engine,
     repository: &Repository,
     job: &Job<'_>,
     partial: Option<Partial>,
-) -> Result<Arriving> {
-    let pace = engine.pace.clone();
+    progress: &Progress,
+) -> Result<Arriving<'a>> {
     let offset = partial.as_ref().map_or(0, Partial::offset);
+    let meter = progress.meter(job.short(), job.descriptor.size, &job.sum);
+    let arriving = start_blob(engine, repository, job.descriptor, offset, meter)?;
+    Ok(Arriving { partial, ..arriving })
+}
+
+fn start_blob<'a>(
+    engine: &'a Engine,
+    repository: &Repository,
+    descriptor: &Descriptor,
+    offset: u64,
+    meter: Arc<Meter>,
+) -> Result<Arriving<'a>> {
+    let pace = engine.pace.clone();
     let (send, receive) = sync_channel(AHEAD);
-    let (repository, descriptor, meter) = (repository.clone(), job.descriptor.clone(), job.meter.clone());
+    let (repository, descriptor, told) = (repository.clone(), descriptor.clone(), meter.clone());
     std::thread::Builder::new()
         .name("download".into())
         .stack_size(512 << 10)
         .spawn(move || {
             let end = match repository.blob_from(&descriptor, offset) {
-                Ok(reader) => download(reader, &pace, &meter, &send),
+                Ok(reader) => download(reader, &pace, &told, &send),
                 Err(e) => Chunk::Failed(e),
             };
             // A receiver that is gone has failed already, and says why.
@@ -443,8 +644,10 @@ fn start_download(
         .context("start a thread for a download")?;
     Ok(Arriving {
         chunks: receive,
+        meter,
         offset,
-        partial,
+        partial: None,
+        delta: None,
     })
 }
 
@@ -517,24 +720,16 @@ struct Failure {
     error: Error,
     /// Not the network's fault, and not the disk's: another copy may be better.
     is_about_content: bool,
+    /// Nothing else will do better: the disk is full.
+    is_final: bool,
 }
 
-fn about(job: &Job<'_>, e: store::Error) -> Failure {
+fn about(layer: &Descriptor, e: store::Error) -> Failure {
     Failure {
         is_about_content: matches!(&e, store::Error::Invalid(_)) || e.is_damage(),
-        error: Error::from(e.within(format!("layer {}", job.descriptor.digest.short()))),
+        is_final: e.is_no_space(),
+        error: Error::from(e.within(format!("layer {}", layer.digest.short()))),
     }
-}
-
-fn unpack(
-    engine: &Engine,
-    parent: Option<&LayerId>,
-    job: &Job<'_>,
-    arriving: Arriving,
-    diff: &Digest,
-) -> Result<LayerId, Failure> {
-    let unpacked = receive(engine, parent.map(LayerId::chain_id), job, arriving)?;
-    unpacked.commit(&DiffId(diff.clone())).map_err(|e| about(job, e))
 }
 
 /// Fetches a layer that was found damaged once more, and puts it in the place of what is there.
@@ -557,14 +752,13 @@ fn replace(
         return progress.status(short, "Already exists, damaged, in use");
     }
     progress.status(short, "Pulling fs layer")?;
-    let sum = progress.total(descriptor.size);
-    let job = Job {
-        descriptor,
-        meter: progress.meter(short, descriptor.size, &sum),
-    };
-    let arriving = start_download(engine, repository, &job, None)?;
-    receive(engine, below, &job, arriving)
-        .and_then(|unpacked| unpacked.replace(&damaged, is_mounted).map_err(|e| about(&job, e)))
+    let meter = progress.meter(short, descriptor.size, &progress.total(descriptor.size));
+    let arriving = start_blob(engine, repository, descriptor, 0, meter)?;
+    receive(engine, below, descriptor, arriving)
+        .and_then(|unpacked| {
+            let replaced = unpacked.replace(&damaged, is_mounted);
+            replaced.map_err(|e| about(descriptor, e))
+        })
         .map_err(|failure| failure.error)?;
     progress.status(short, "Pull complete")
 }
@@ -573,21 +767,45 @@ fn replace(
 fn receive(
     engine: &Engine,
     below: Option<&ChainId>,
-    job: &Job<'_>,
-    arriving: Arriving,
+    layer: &Descriptor,
+    arriving: Arriving<'_>,
 ) -> Result<UnpackedLayer, Failure> {
-    let staged = engine.store.layers.stage_pull(below, arriving.partial);
+    let partial = arriving.partial;
+    watch(layer, arriving.chunks, &arriving.meter, |blob| {
+        engine.store.layers.stage_pull(below, partial)?.unpack_blob(blob)
+    })
+}
+
+/// Makes a layer of a delta as that arrives.
+fn apply(
+    held: &mut Held<'_>,
+    below: Option<&ChainId>,
+    job: &Job<'_>,
+    arriving: Arriving<'_>,
+) -> Result<UnpackedLayer, Failure> {
+    watch(job.descriptor, arriving.chunks, &arriving.meter, |delta| {
+        apply_delta::unpack(held, below, job.diff, delta)
+    })
+}
+
+/// Has a layer made of what arrives.
+fn watch(
+    layer: &Descriptor,
+    chunks: Receiver<Chunk>,
+    meter: &Meter,
+    make: impl FnOnce(&mut Watched<'_>) -> store::Result<UnpackedLayer>,
+) -> Result<UnpackedLayer, Failure> {
     let mut failure = None;
-    let watched = Watched {
+    let mut watched = Watched {
         inner: Chunks {
-            receive: arriving.chunks,
+            receive: chunks,
             chunk: Box::default(),
             at: 0,
             done: false,
         },
         failure: &mut failure,
     };
-    let unpacked = staged.and_then(|staged| staged.unpack_blob(watched));
+    let unpacked = make(&mut watched);
     let unpacked = match (unpacked, failure) {
         (Ok(unpacked), None) => unpacked,
         // The network's word explains more than what became of it further up.
@@ -595,11 +813,12 @@ fn receive(
             return Err(Failure {
                 error: blob_text(&e),
                 is_about_content: e.is_about_content,
+                is_final: false,
             });
         }
-        (Err(e), None) => return Err(about(job, e)),
+        (Err(e), None) => return Err(about(layer, e)),
     };
-    job.meter.extracting();
+    meter.extracting();
     Ok(unpacked)
 }
 

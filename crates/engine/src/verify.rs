@@ -2,6 +2,7 @@
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Result};
+use crate::find_delta::Mode;
 use crate::progress::Progress;
 use crate::{Engine, image, pull};
 use oci::reference::Reference;
@@ -115,6 +116,7 @@ fn heal(engine: &Engine, id: &ImageId, request: &Request<'_>, progress: &Progres
         reference,
         platform: None,
         auth: request.auth.clone(),
+        delta: Mode::Off,
     };
     pull::pull(engine, wanted, progress, cancel).map(drop)
 }

@@ -1,6 +1,6 @@
 //! Endpoints: a container's place on a network, with its address and its published ports.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::firewall::rules::{self, Rule};
 use crate::netns::Sandbox;
 use crate::networks::{Networks, State};
-use crate::portmap::{Binding, Publish};
+use crate::portmap::{Binding, Protocol, Publish};
 use crate::publish;
 use crate::record::{Driver, Network};
 use crate::{mac, random};
@@ -108,7 +108,10 @@ impl Networks {
             endpoint.gateway = (!network.internal).then_some(ipam.gateway);
             for publish in &config.publish {
                 match self.claim_port(state, network, publish) {
-                    Ok(binding) => endpoint.ports.push(binding),
+                    Ok(binding) => {
+                        endpoint.ports.push(binding);
+                        endpoint.ports.extend(self.claim_ipv6(state, publish, binding));
+                    }
                     Err(error) => {
                         self.give_back(state, &endpoint);
                         return Err(error);
@@ -141,6 +144,21 @@ impl Networks {
             return Ok(binding);
         }
         Err(last.unwrap_or_else(|| Error::new(ErrorKind::Forbidden, "all ports are allocated")))
+    }
+
+    /// The same port on IPv6, where that is wanted and there.
+    fn claim_ipv6(&self, state: &mut State, publish: &Publish, binding: Binding) -> Option<Binding> {
+        let any = publish.host_ip.is_none() && binding.host_ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let proxied = binding.protocol != Protocol::Sctp && !self.config.proxy_command.is_empty();
+        if !self.config.ipv6_ports || !any || !proxied || !publish::host_has_ipv6() {
+            return None;
+        }
+        let binding = Binding {
+            host_ip: Ipv6Addr::UNSPECIFIED.into(),
+            ..binding
+        };
+        state.ports.claim(binding, false);
+        Some(binding)
     }
 
     /// The gateway of a network's containers.

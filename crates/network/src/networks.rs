@@ -51,6 +51,9 @@ pub struct Config {
     pub default_ip: Ipv4Addr,
     /// Publish through processes even where the kernel can (`--userland-proxy=true`).
     pub userland_proxy: bool,
+    /// Publish a port that is asked for without an address on IPv6 too, as Docker does. Containers have IPv4 only, so a
+    /// process carries it over.
+    pub ipv6_ports: bool,
     /// Program and first arguments of the userland proxy; empty for none.
     pub proxy_command: Vec<OsString>,
 }
@@ -71,6 +74,7 @@ impl Default for Config {
             mtu: 0,
             default_ip: Ipv4Addr::UNSPECIFIED,
             userland_proxy: false,
+            ipv6_ports: false,
             proxy_command: Vec::new(),
         }
     }

@@ -148,6 +148,11 @@ pub fn end_stale_proxy(pid: u32, binding: &Binding) {
     }
 }
 
+/// Says whether anybody could come by IPv6.
+pub fn host_has_ipv6() -> bool {
+    fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6").is_ok_and(|text| text.trim() == "0")
+}
+
 /// Says whether the packet filter can publish this binding.
 pub fn kernel_can(binding: &Binding, firewall: bool) -> bool {
     firewall && matches!(binding.host_ip, IpAddr::V4(_))

@@ -5,6 +5,7 @@
 pub mod base64;
 pub mod bolt;
 pub mod config;
+pub mod delta;
 pub mod digest;
 pub mod json;
 pub mod manifest;

@@ -462,11 +462,12 @@ impl Resources {
     }
 }
 
-/// Reads by way of a value, from which nulls are taken, as Go ignores them.
+/// Reads by way of a value, from which nulls are taken, as Go ignores them; and that as text again, so that there is one
+/// reader of each type in the binary and not two.
 fn from_go_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
     let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
     drop_nulls(&mut value);
-    serde_json::from_value(value)
+    serde_json::from_slice(&serde_json::to_vec(&value)?)
 }
 
 fn drop_nulls(value: &mut serde_json::Value) {

@@ -6,6 +6,7 @@
 //! Source: OCI distribution spec v1.1; the token protocol of Docker's registry ("Token Authentication
 //! Specification"); the error texts are those of dockerd 20.10-28.
 
+mod attach;
 mod auth;
 mod base64;
 mod blob;
@@ -15,11 +16,13 @@ mod client;
 mod error;
 mod hash;
 mod http;
+mod referrers;
 mod repository;
 mod search;
 mod token;
 mod upload;
 
+pub use attach::{Kept, fallback_tag};
 pub use auth::{Auth, AuthHeaderError};
 pub use blob::{BlobError, BlobReader, Retry};
 pub use client::{Config, Registry};

@@ -285,7 +285,7 @@ impl Repository {
         }
     }
 
-    fn push_call<'a>(
+    pub(crate) fn push_call<'a>(
         &self,
         endpoint: &Endpoint,
         method: &'static str,

@@ -5,6 +5,7 @@
 //! removed when power fails is not referred to by any record, and [`Store::sweep`] removes it.
 #![forbid(unsafe_code)]
 
+mod base;
 mod changes;
 mod checkpoint;
 pub mod containers;
@@ -38,6 +39,7 @@ pub mod view;
 pub mod volumes;
 mod walk;
 
+pub use base::{BaseFiles, BaseLayer};
 pub use changes::{Change, ChangeKind};
 pub use containers::Containers;
 pub use decompress::Decompressed;

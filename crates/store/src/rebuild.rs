@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use sys::resolve::{self, Scope};
 
-type Lines = BufReader<MultiGzDecoder<BufReader<File>>>;
+pub(crate) type Lines = BufReader<MultiGzDecoder<BufReader<File>>>;
 
 /// A file of a layer whose pages are let go of when it has been read.
+#[derive(Debug)]
 pub(crate) struct Passing(File);
 
 impl Passing {
@@ -25,6 +26,10 @@ impl Passing {
     pub fn will_need(&self, bytes: u64) {
         // Advice: where it is not taken, reading waits.
         let _ = sys::fs::will_need(&self.0, bytes);
+    }
+
+    pub fn file(&self) -> &File {
+        &self.0
     }
 }
 
@@ -149,7 +154,7 @@ impl Layers {
         tar_split::length(lines).map_err(|error| self.about(chain, &path, error))
     }
 
-    fn tar_split(&self, chain: &ChainId) -> Result<(PathBuf, Lines)> {
+    pub(crate) fn tar_split(&self, chain: &ChainId) -> Result<(PathBuf, Lines)> {
         let path = self.layout().layer_record(chain).join("tar-split.json.gz");
         let compressed = BufReader::new(File::open(&path).doing("open", &path)?);
         Ok((

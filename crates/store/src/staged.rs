@@ -1,13 +1,15 @@
 //! A layer on its way to becoming one: staged, unpacked, committed. Dropped before that, it leaves nothing, or what
 //! its next pull can go on with.
 
+use crate::base::BaseFiles;
 use crate::checkpoint::{Checkpoint, Identity, Keeper};
 use crate::error::{Doing, Error, Result};
 use crate::layers::{self, DiffId, LayerId, LayerInfo, Layers};
 use crate::partial::{self, Partial};
 use crate::restart::Restartable;
-use crate::unpack::{self, Outcome, Target};
+use crate::unpack::{self, Outcome, Reuse, Shared, Target};
 use crate::{durable, id, overlay};
+use delta::Delta;
 use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
@@ -79,8 +81,33 @@ impl StagedLayer {
 
     /// Unpacks an uncompressed tar, to its very end. When this returns, files and record are durable, but not a layer
     /// yet: [`UnpackedLayer::commit`] makes it one. On an error everything is removed.
-    pub fn unpack(self, tar: impl Read) -> Result<UnpackedLayer> {
-        let outcome = self.run(tar, None, None)?;
+    pub fn unpack(self, mut tar: impl Read) -> Result<UnpackedLayer> {
+        let outcome = self.run(&mut tar, None, None, None)?;
+        Ok(UnpackedLayer { staged: self, outcome })
+    }
+
+    /// Unpacks what a delta makes of the base's layers, which are those that its head names, in that order. As
+    /// [`StagedLayer::unpack`]; files that are in the base already are linked instead of written. The delta is read to
+    /// its very end. Nothing of the base is changed.
+    pub fn unpack_delta<R: Read>(self, delta: Delta<R>, base: BaseFiles) -> Result<UnpackedLayer> {
+        let wrong = |error: delta::Error| match error {
+            delta::Error::Io(source) => Error::Io {
+                doing: "read delta".into(),
+                source,
+            },
+            other => Error::Invalid(other.to_string()),
+        };
+        let root = durable::open_directory(&self.layers.layout().overlay_layer(&self.cache_id).join("diff"))?;
+        let parent = self.parent.as_ref().map(LayerId::chain_id);
+        let below: Vec<_> = parent.map(|parent| self.layers.chain(parent)).unwrap_or_default();
+        let below: Vec<_> = below.into_iter().map(|(chain, _)| chain).collect();
+        let pieces = delta.pieces(base.layers()).map_err(wrong)?;
+        let below = base.among(&below);
+        let known = Shared::new(base, root);
+        // Who unpacks hashes.
+        let mut target = delta::Target::new(pieces, known.clone()).unhashed();
+        let reuse = Reuse::new(target.hints(), known, below);
+        let outcome = self.run(&mut target, None, None, Some(reuse))?;
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
@@ -93,15 +120,15 @@ impl StagedLayer {
 
     /// Unpacks a blob, compressed or not, from [`Partial::offset`] to its very end, noting checkpoints on the way.
     /// As [`StagedLayer::unpack`], but after an error of the stream itself, what is there is kept for the next pull.
-    pub fn unpack_blob(mut self, blob: impl Read) -> Result<UnpackedLayer> {
-        let result = self.run_blob(blob);
+    pub fn unpack_blob(mut self, mut blob: impl Read) -> Result<UnpackedLayer> {
+        let result = self.run_blob(&mut blob);
         if let Err(error) = &result {
             self.keep = is_interruption(error);
         }
         result.map(|outcome| UnpackedLayer { staged: self, outcome })
     }
 
-    fn run_blob(&self, blob: impl Read) -> Result<Outcome> {
+    fn run_blob(&self, blob: &mut dyn Read) -> Result<Outcome> {
         let before = self.partial.as_ref().and_then(|partial| partial.checkpoint.as_ref());
         let mut stream = match before {
             None => Restartable::open(blob)?,
@@ -131,7 +158,7 @@ impl StagedLayer {
                 return Err(Error::Invalid("a checkpoint is beyond the end of its layer".into()));
             }
         }
-        let outcome = self.run(&mut stream, before, keeper)?;
+        let outcome = self.run(&mut stream, before, keeper, None)?;
         // What follows the archive is part of the blob and of its digest.
         stream.drain().map_err(|source| Error::Io {
             doing: "read the rest of the blob".into(),
@@ -140,12 +167,20 @@ impl StagedLayer {
         Ok(outcome)
     }
 
-    fn run(&self, tar: impl Read, from: Option<&Checkpoint>, keeper: Option<Keeper>) -> Result<Outcome> {
+    /// Whatever the stream is, what is made of it is in the binary once.
+    fn run(
+        &self,
+        tar: &mut dyn Read,
+        from: Option<&Checkpoint>,
+        keeper: Option<Keeper>,
+        reuse: Option<Reuse>,
+    ) -> Result<Outcome> {
         let target = Target {
             diff: &self.layers.layout().overlay_layer(&self.cache_id).join("diff"),
             tar_split: &self.record.join(TAR_SPLIT),
             from: from.map(|checkpoint| &checkpoint.place),
             keeper,
+            reuse,
         };
         unpack::layer(tar, target, |outcome| {
             layers::write_record(&self.record, &self.info(outcome))

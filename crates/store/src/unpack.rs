@@ -7,9 +7,12 @@
 
 mod batch;
 mod parents;
+mod reuse;
 mod split;
 mod tree;
 
+pub(crate) use parents::clean;
+pub(crate) use reuse::{Reuse, Shared};
 pub use tree::Rules;
 
 use crate::checkpoint::{Keeper, Pending, Place};
@@ -55,6 +58,8 @@ pub(crate) struct Target<'a> {
     pub from: Option<&'a Place>,
     /// Notes checkpoints.
     pub keeper: Option<Keeper>,
+    /// The tar is made by a delta, with these files.
+    pub reuse: Option<Reuse>,
 }
 
 /// Unpacks a layer's tar into `diff` and writes its tar-split to the new file `tar_split`. `seal` writes what else
@@ -63,12 +68,17 @@ pub(crate) struct Target<'a> {
 /// Going on after an interruption is the same with the beginning of the tar made again from the disk: its entries are
 /// only taken note of, and everything that depends on them, the diff ID first of all, comes out as if it had been one
 /// run. A damaged beginning is an error, and never part of a layer.
-pub(crate) fn layer(tar: impl Read, target: Target<'_>, seal: impl FnOnce(&Outcome) -> Result<()>) -> Result<Outcome> {
+pub(crate) fn layer(
+    tar: &mut dyn Read,
+    target: Target<'_>,
+    seal: impl FnOnce(&Outcome) -> Result<()>,
+) -> Result<Outcome> {
     let Target {
         diff,
         tar_split,
         from,
         keeper,
+        reuse,
     } = target;
     let root = crate::durable::open_directory(diff)?;
     let from = from.filter(|place| place.tar > 0);
@@ -77,7 +87,7 @@ pub(crate) fn layer(tar: impl Read, target: Target<'_>, seal: impl FnOnce(&Outco
     let before = from.map_or(Ok(Prefix::none()), |place| Prefix::start(diff, tar_split, place))?;
     let source = Hashed::new(before.chain(tar));
     let mut reader = Reader::with_tap(source, Splitter::new(split));
-    let mut tree = Tree::new(root, diff, Rules::layer())?;
+    let mut tree = Tree::new(root, diff, Rules::layer())?.reusing(reuse);
     let mut batches = Batches::start(diff)?;
     let mut names = Names::default();
     let mut pauses = Pauses::new(keeper, from);
@@ -239,7 +249,11 @@ impl Pauses {
 
 /// Unpacks a tar into a directory that is in use, by other rules than a layer's: `docker cp`, `ADD`. Durable when it
 /// returns. Returns the bytes of the files unpacked.
-pub fn into_directory(tar: impl Read, directory: &Path, rules: Rules) -> Result<u64> {
+pub fn into_directory(mut tar: impl Read, directory: &Path, rules: Rules) -> Result<u64> {
+    into_directory_of(&mut tar, directory, rules)
+}
+
+fn into_directory_of(tar: &mut dyn Read, directory: &Path, rules: Rules) -> Result<u64> {
     let root = crate::durable::open_directory(directory)?;
     let mut reader = Reader::with_tap(BufReader::with_capacity(BUFFER, tar), ());
     let mut tree = Tree::new(root, directory, rules)?;

@@ -15,7 +15,7 @@ use oci::tar::{Entry, Kind, Reader};
 use oci::tar_split::{AssembleError, Crc64, Lines, Piece};
 use rustix::fs::{AtFlags, FileType, Stat};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -112,6 +112,7 @@ fn check(root: &OwnedFd, split: &Path, deep: bool, tell: &mut dyn FnMut(&str, &s
     let mut reader = Reader::with_tap(source, ());
     let unreadable = |e| Error::Invalid(format!("read {}: {e}", split.display()));
     let (mut entries, mut last) = (0, None::<Entry>);
+    let mut doubtful = BTreeMap::new();
     loop {
         let entry = reader.next_entry().map_err(unreadable)?;
         // What came of an entry's content is known when the next entry is there.
@@ -121,11 +122,14 @@ fn check(root: &OwnedFd, split: &Path, deep: bool, tell: &mut dyn FnMut(&str, &s
             while seen.front().is_some_and(|front: &Seen| front.name != entry.name) {
                 seen.pop_front();
             }
-            judge(root, &entry, seen.pop_front(), tell)?;
+            judge(root, &entry, seen.pop_front(), &mut doubtful, tell)?;
         }
         let Some(entry) = entry else { break };
         entries += 1;
         last = Some(entry);
+    }
+    for (name, what) in doubtful {
+        tell(&String::from_utf8_lossy(&name), &what);
     }
     let (source, ..) = reader.finish().map_err(unreadable)?;
     Ok(Done {
@@ -135,8 +139,15 @@ fn check(root: &OwnedFd, split: &Path, deep: bool, tell: &mut dyn FnMut(&str, &s
     })
 }
 
-/// Compares an entry with what is in its place.
-fn judge(root: &OwnedFd, entry: &Entry, content: Option<Seen>, tell: &mut dyn FnMut(&str, &str)) -> Result<()> {
+/// Compares an entry with what is in its place. What differs of a file with several names is `doubtful`: a link that
+/// comes later may have changed it, or it is another layer's, too, and damaged.
+fn judge(
+    root: &OwnedFd,
+    entry: &Entry,
+    content: Option<Seen>,
+    doubtful: &mut BTreeMap<Vec<u8>, String>,
+    tell: &mut dyn FnMut(&str, &str),
+) -> Result<()> {
     let shown = String::from_utf8_lossy(&entry.name).into_owned();
     let name = entry.name.strip_suffix(b"/").unwrap_or(&entry.name);
     let path = Path::new(OsStr::from_bytes(name));
@@ -171,8 +182,22 @@ fn judge(root: &OwnedFd, entry: &Entry, content: Option<Seen>, tell: &mut dyn Fn
         tell(&shown, &what);
     } else if let Some(what) = content.and_then(|seen| seen.damage) {
         tell(&shown, &what);
+    } else if let Some(what) = inode_difference(&parent, last, entry, &stat) {
+        match stat.st_nlink > 1 && entry.kind != Kind::Directory {
+            true => drop(doubtful.insert(cleaned(&entry.name), what)),
+            false => tell(&shown, &what),
+        }
+    }
+    if entry.kind == Kind::HardLink {
+        doubtful.remove(&cleaned(&entry.link));
     }
     Ok(())
+}
+
+fn cleaned(name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(name.len());
+    crate::unpack::clean(name, &mut path);
+    path
 }
 
 fn difference(parent: &OwnedFd, name: &[u8], entry: &Entry, stat: &Stat) -> Option<String> {
@@ -199,9 +224,15 @@ fn difference(parent: &OwnedFd, name: &[u8], entry: &Entry, stat: &Stat) -> Opti
             return Some("links to something else".into());
         }
     }
-    if stat.st_nlink > 1 && kind != FileType::Directory {
+    None
+}
+
+/// What no name of a file has to itself: mode, owner, time, attributes.
+fn inode_difference(parent: &OwnedFd, name: &[u8], entry: &Entry, stat: &Stat) -> Option<String> {
+    if matches!(entry.kind, Kind::HardLink | Kind::Other(_)) {
         return None;
     }
+    let kind = FileType::from_raw_mode(stat.st_mode);
     if kind != FileType::Symlink && stat.st_mode & 0o7777 != entry.mode {
         return Some(format!("has mode {:o}, not {:o}", stat.st_mode & 0o7777, entry.mode));
     }

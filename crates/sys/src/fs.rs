@@ -92,6 +92,40 @@ pub fn list_xattrs(directory: BorrowedFd<'_>, name: &Path) -> io::Result<Vec<CSt
     }
 }
 
+/// Reads an extended attribute of an open file, as [`get_xattr`].
+pub fn get_xattr_of(fd: impl AsFd, key: &CStr) -> io::Result<Option<Vec<u8>>> {
+    loop {
+        let length = match rustix::fs::fgetxattr_query(&fd, key) {
+            Err(Errno::NODATA | Errno::NOTSUP) => return Ok(None),
+            other => other?,
+        };
+        let mut value = vec![0u8; length];
+        match rustix::fs::fgetxattr(&fd, key, &mut value[..]) {
+            Err(Errno::RANGE) => continue,
+            Err(Errno::NODATA) => return Ok(None),
+            other => value.truncate(other?),
+        }
+        return Ok(Some(value));
+    }
+}
+
+/// The names of an open file's extended attributes, as [`list_xattrs`].
+pub fn list_xattrs_of(fd: impl AsFd) -> io::Result<Vec<CString>> {
+    loop {
+        let length = match rustix::fs::flistxattr_query(&fd) {
+            Err(Errno::NOTSUP) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut names = vec![0u8; length];
+        match rustix::fs::flistxattr(&fd, &mut names[..]) {
+            Err(Errno::RANGE) => continue,
+            other => names.truncate(other?),
+        }
+        let names = names.split(|&b| b == 0).filter(|name| !name.is_empty());
+        return Ok(names.filter_map(|name| CString::new(name).ok()).collect());
+    }
+}
+
 /// Makes `target` share the blocks of `source` (btrfs, xfs); `EOPNOTSUPP` and `EXDEV` mean: copy.
 pub fn reflink(source: impl AsFd, target: impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(target, source)?)

@@ -4,6 +4,8 @@
 //! alternate and medians count, because other work on the machine disturbs both alike.
 
 mod by_crate;
+mod chart;
+mod delta;
 mod images;
 mod measure;
 mod memory;
@@ -21,11 +23,17 @@ use table::Row;
 use tests::daemon::{Daemon, Kind, Options};
 use tests::{Client, Image, Registry, ground, image};
 
-const USAGE: &str = "bench wants one of: run, pull, images, memory, size, all";
+const USAGE: &str = "bench wants one of: run, pull, images, memory, size, delta [DIRECTORY WITH CASES], all";
 
 pub fn main(arguments: &[String]) -> Result<()> {
+    let mut given = None;
     let names: Vec<&str> = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["all"] => vec!["size", "run", "memory", "pull", "images"],
+        ["all"] => vec!["size", "run", "memory", "pull", "images", "delta"],
+        ["delta"] => vec!["delta"],
+        ["delta", directory] => {
+            given = Some(directory);
+            vec!["delta"]
+        }
         [name @ ("run" | "pull" | "images" | "memory" | "size")] => vec![name],
         _ => return Err(USAGE.into()),
     };
@@ -46,6 +54,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "pull" => pull::measure(&binary)?,
             "images" => images::measure(&binary)?,
             "memory" => memory::measure(&binary)?,
+            "delta" => delta::measure(&binary, given)?,
             _ => size::measure(&binary)?,
         };
         table::print(name, &rows);

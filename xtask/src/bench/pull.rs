@@ -21,6 +21,8 @@ const HOT: u64 = 100 << 20;
 const MEMORY: u64 = 256 << 20;
 /// A fifth of 512 MB: what the kernel's defaults let a device of that size have dirty.
 const DIRTY: u64 = 100 << 20;
+/// Where our pulls keep what they would go on by.
+const RECORDS: &str = "balena-pulls";
 
 /// One pull's figures.
 #[derive(Default)]
@@ -61,6 +63,8 @@ pub fn measure(binary: &Path) -> Result<Vec<Row>> {
         let resident = hot(kind, binary, &image)?;
         series[which].add("hot", resident);
     }
+    println!("plain extraction");
+    let plain = plain(&image)?;
     let [docker, ours] = &series;
     let row = |name: &str, unit, key, scale: f64, goal| {
         Row::new(
@@ -113,6 +117,13 @@ pub fn measure(binary: &Path) -> Result<Vec<Row>> {
             Goal::Ratio(0.95),
         ),
         row("... write requests", "", "requests", 1.0, Goal::None),
+        Row::new(
+            "... write requests, relative to plain extraction by tar",
+            "",
+            ours.median("requests") / plain,
+            Some(docker.median("requests") / plain),
+            Goal::AtMost(1.2),
+        ),
         row(
             "... device flushes per 4 MiB written",
             "",
@@ -121,7 +132,20 @@ pub fn measure(binary: &Path) -> Result<Vec<Row>> {
             Goal::AtMost(1.0),
         ),
         row("... not yet on the device on return", "MB", "unsynced", 1e6, Goal::None),
-        row("... temporary files", "MB", "temporary", 1e6, Goal::AtMost(0.0)),
+        row(
+            "... temporary files of compressed layers",
+            "MB",
+            "temporary",
+            1e6,
+            Goal::AtMost(0.0),
+        ),
+        row(
+            "... records to go on by, left after it",
+            "MB",
+            "records",
+            1e6,
+            Goal::AtMost(0.0),
+        ),
         row(
             "100 MB file in use, 256 MB cgroup: still resident",
             "%",
@@ -141,7 +165,8 @@ fn one(kind: Kind, binary: &Path, image: &Image, small: bool, series: &mut Serie
     let root = disk.at().join("root");
     let subject = Subject::start(kind, binary, image, Some(root.clone()), None)?;
     disk.sync()?;
-    let temporary = || bytes_below(&root, &["overlay2", "image"]);
+    // What a pull would go on by after a cut is no compressed layer, and has a row of its own.
+    let temporary = || bytes_below(&root, &["overlay2", "image", RECORDS]);
     let (cpu, cache, written) = (subject.cgroup.cpu()?, subject.cgroup.cache(), disk.written()?);
     let (requests, flushes) = (disk.requests()?, disk.flushes()?);
     let resting = temporary();
@@ -164,11 +189,26 @@ fn one(kind: Kind, binary: &Path, image: &Image, small: bool, series: &mut Serie
     let quarters = (disk.written()? - written) / f64::from(4 << 20);
     series.add("flushes", (disk.flushes()? - flushes) / quarters.max(1.0));
     series.add("unsynced", disk.written()? - returned);
+    series.add("records", bytes_below(&root.join(RECORDS), &[]));
     // A record of some kilobytes is no compressed layer.
     let passing = peaks.temporary - resting;
     series.add("temporary", if passing < 65_536.0 { 0.0 } else { passing });
     drop(subject);
     Ok(())
+}
+
+/// Write requests of tar, which unpacks the same layers into one directory, with the sync at the end.
+fn plain(image: &Image) -> Result<f64> {
+    let disk = Disk::make(DISK)?;
+    let passing = tempfile::tempdir().map_err(|e| format!("make a directory: {e}"))?;
+    let before = disk.requests()?;
+    for layer in &image.layers {
+        let file = passing.path().join("layer");
+        fs::write(&file, &layer.blob).map_err(|e| format!("write {}: {e}", file.display()))?;
+        run(Command::new("tar").arg("-xpzf").arg(&file).arg("-C").arg(disk.at()))?;
+    }
+    disk.sync()?;
+    Ok(disk.requests()? - before)
 }
 
 /// Percent of a file in use that is still in memory after a pull by a daemon that shares its limit.

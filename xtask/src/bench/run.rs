@@ -2,9 +2,10 @@
 
 use super::table::{Goal, Row};
 use super::{Subject, busybox, median};
-use crate::command::Result;
+use crate::command::{Result, run};
 use std::path::Path;
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
 use tests::Kind;
 
 const RUNS: usize = 21;
@@ -47,5 +48,35 @@ pub fn measure(binary: &Path) -> Result<Vec<Row>> {
         row("... CPU of the engine's processes", cpu, Goal::None),
         row("daemon start to first ping, CPU", start_cpu, Goal::Ratio(0.2)),
         row("... wall", start_wall, Goal::None),
+        Row::new(
+            "a crash to the next answer, with a running container",
+            "ms",
+            median(crashes(&subjects[1])?),
+            None,
+            Goal::AtMost(100.0),
+        ),
     ])
+}
+
+/// From the signal of a crash to the first answer of what came in its place, milliseconds.
+fn crashes(subject: &Subject) -> Result<Vec<f64>> {
+    subject.ok(&["run", "-d", "--name", "steady", &subject.reference, "sleep", "1000"])?;
+    let daemon = &subject.daemon;
+    let mut took = Vec::new();
+    for times in 1..=STARTS {
+        let words = format!("started anew in place ({times} in a row)");
+        let start = Instant::now();
+        run(Command::new("kill").arg("-ABRT").arg(daemon.pid().to_string()))?;
+        // The log tells the successor's answer from its predecessor's.
+        let limit = start + Duration::from_secs(10);
+        while !(daemon.log().contains(&words) && daemon.answers()) {
+            if Instant::now() > limit {
+                return Err(format!("the daemon did not come back after a crash: {}", daemon.log()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        took.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    subject.ok(&["rm", "-f", "steady"])?;
+    Ok(took)
 }

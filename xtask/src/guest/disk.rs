@@ -26,39 +26,51 @@ pub struct Disk {
     pub image: PathBuf,
 }
 
+/// What runs in the guest.
+pub enum Start<'a> {
+    /// systemd, which runs a script when all else is up; our package and our archive lie beside it.
+    Systemd {
+        package: &'a Path,
+        archive: &'a Path,
+        script: &'a Path,
+    },
+    /// A script as the first process, beside our program.
+    Program { binary: &'a Path, script: &'a Path },
+}
+
 impl Disk {
-    /// Makes a fresh disk with our package and our archive on it, where `checks` runs at boot with `reference` to pull.
-    pub fn make(package: &Path, archive: &Path, checks: &Path, reference: &str) -> Result<Disk> {
+    /// Makes a fresh disk. The script finds `reference` in a file.
+    pub fn make(start: &Start<'_>, reference: &str) -> Result<Disk> {
         let place = target_dir().join("guest");
         std::fs::create_dir_all(&place).map_err(|e| format!("make {}: {e}", place.display()))?;
         let root = debian(&place)?;
         let (kernel, version) = kernel(&place)?;
-        let initramfs = initramfs(&place, &version)?;
         let to = |path: &str| root.join(path);
-        copy(package, &to("root/balena.deb"), 0o644)?;
-        copy(archive, &to("root/balena.tar.gz"), 0o644)?;
-        copy(checks, &to("root/checks.sh"), 0o755)?;
+        for left in ["balena.deb", "balena.tar.gz", "balena", "script.sh"] {
+            let _ = std::fs::remove_file(to("root").join(left));
+        }
         write(&to("root/reference"), reference)?;
-        write(&to("etc/systemd/system/checks.service"), UNIT)?;
         write(&to("etc/hostname"), "guest\n")?;
         write(&to("etc/fstab"), "/dev/vda / ext4 defaults 0 1\n")?;
-        write(
-            &to("etc/modules-load.d/guest.conf"),
-            "overlay\nbridge\nveth\nbr_netfilter\nvirtio_net\n",
-        )?;
-        // No console to log in at: nobody is there, and it costs seconds under emulation.
-        for unit in [
-            "getty@tty1.service",
-            "serial-getty@ttyS0.service",
-            "apt-daily.timer",
-            "apt-daily-upgrade.timer",
-        ] {
-            link("/dev/null", &to("etc/systemd/system").join(unit))?;
-        }
-        link(
-            "../checks.service",
-            &to("etc/systemd/system/multi-user.target.wants/checks.service"),
-        )?;
+        let first = match start {
+            Start::Systemd {
+                package,
+                archive,
+                script,
+            } => {
+                copy(package, &to("root/balena.deb"), 0o644)?;
+                copy(archive, &to("root/balena.tar.gz"), 0o644)?;
+                copy(script, &to("root/script.sh"), 0o755)?;
+                systemd(&root)?;
+                "/sbin/init"
+            }
+            Start::Program { binary, script } => {
+                copy(binary, &to("root/balena"), 0o755)?;
+                copy(script, &to("root/script.sh"), 0o755)?;
+                "/root/script.sh"
+            }
+        };
+        let initramfs = initramfs(&place, &version, first)?;
         let image = place.join("disk.ext4");
         let _ = std::fs::remove_file(&image);
         let mut format = Command::new("mke2fs");
@@ -72,13 +84,36 @@ impl Disk {
     }
 }
 
+/// Has systemd run the script, and little else.
+fn systemd(root: &Path) -> Result<()> {
+    let units = root.join("etc/systemd/system");
+    write(&units.join("checks.service"), UNIT)?;
+    write(
+        &root.join("etc/modules-load.d/guest.conf"),
+        "overlay\nbridge\nveth\nbr_netfilter\nvirtio_net\n",
+    )?;
+    // No console to log in at: nobody is there, and it costs seconds under emulation.
+    for unit in [
+        "getty@tty1.service",
+        "serial-getty@ttyS0.service",
+        "apt-daily.timer",
+        "apt-daily-upgrade.timer",
+    ] {
+        link("/dev/null", &units.join(unit))?;
+    }
+    link(
+        "../checks.service",
+        &units.join("multi-user.target.wants/checks.service"),
+    )
+}
+
 const UNIT: &str = "[Unit]
 Description=checks of the container engine
 After=multi-user.target
 
 [Service]
 Type=oneshot
-ExecStart=/root/checks.sh
+ExecStart=/root/script.sh
 StandardOutput=tty
 StandardError=tty
 TTYPath=/dev/ttyS0
@@ -165,7 +200,7 @@ fn kernel(place: &Path) -> Result<(PathBuf, String)> {
 }
 
 /// A first file system that loads the disk's drivers, mounts it, and goes on there.
-fn initramfs(place: &Path, version: &str) -> Result<PathBuf> {
+fn initramfs(place: &Path, version: &str, first: &str) -> Result<PathBuf> {
     let stage = place.join("initramfs");
     let _ = std::fs::remove_dir_all(&stage);
     for directory in ["bin", "dev", "proc", "sys", "root"] {
@@ -204,7 +239,7 @@ fn initramfs(place: &Path, version: &str) -> Result<PathBuf> {
     let init = format!(
         "#!/bin/busybox sh\n/bin/busybox mount -t devtmpfs dev /dev\n/bin/busybox mount -t proc proc /proc\n{load}\
          /bin/busybox mount -t ext4 /dev/vda /root || exec /bin/busybox sh\n/bin/busybox umount /proc\n\
-         /bin/busybox mount --move /dev /root/dev\nexec /bin/busybox switch_root /root /sbin/init\n"
+         /bin/busybox mount --move /dev /root/dev\nexec /bin/busybox switch_root /root {first}\n"
     );
     write(&stage.join("init"), init)?;
     let executable = std::fs::set_permissions(stage.join("init"), PermissionsExt::from_mode(0o755));

@@ -4,14 +4,18 @@ use super::disk::Disk;
 use crate::command::Result;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// This machine, as the guest's user network calls it.
 pub const HOST: &str = "10.0.2.2";
 
-/// A running qemu; killed when dropped.
-pub struct Machine(Child);
+/// A running qemu; killed when dropped, which is how its power is cut.
+pub struct Machine {
+    qemu: Child,
+    lines: Receiver<String>,
+    said: String,
+}
 
 impl Machine {
     /// Starts it. The disk is written to.
@@ -19,20 +23,11 @@ impl Machine {
         let mut qemu = Command::new("qemu-system-x86_64");
         // Not KVM: a /dev/kvm that is there may still not work, and one way everywhere is one way to understand.
         qemu.args(["-accel", "tcg,thread=multi"]);
-        qemu.args([
-            "-cpu",
-            "max",
-            "-smp",
-            "2",
-            "-m",
-            "768",
-            "-display",
-            "none",
-            "-no-reboot",
-            "-nodefaults",
-        ]);
+        qemu.args(["-cpu", "max", "-smp", "2", "-m", "768"]);
+        qemu.args(["-display", "none", "-no-reboot", "-nodefaults"]);
         qemu.args(["-serial", "stdio", "-nic", "user,model=virtio-net-pci"]);
         qemu.arg("-drive");
+        // This machine keeps its power: what qemu was given is on the disk.
         qemu.arg(format!(
             "file={},format=raw,if=virtio,cache=unsafe",
             disk.image.display()
@@ -41,20 +36,13 @@ impl Machine {
             .arg(&disk.kernel)
             .arg("-initrd")
             .arg(&disk.initramfs);
-        qemu.args([
-            "-append",
-            "console=ttyS0 quiet panic=-1 systemd.unified_cgroup_hierarchy=1 mitigations=off",
-        ]);
+        let line = "console=ttyS0 quiet panic=-1 systemd.unified_cgroup_hierarchy=1 mitigations=off";
+        qemu.arg("-append").arg(line);
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
-        let child = qemu.spawn().map_err(|e| format!("start qemu-system-x86_64: {e}"))?;
-        Ok(Machine(child))
-    }
-
-    /// Reads the console until the guest powers off, and returns what it said; lines of checks are shown at once.
-    pub fn run_to_end(mut self, limit: Duration) -> Result<String> {
-        let console = self.0.stdout.take().ok_or("qemu has no console")?;
+        let mut qemu = qemu.spawn().map_err(|e| format!("start qemu-system-x86_64: {e}"))?;
+        let console = qemu.stdout.take().ok_or("qemu has no console")?;
         let (send, lines) = channel();
-        let reader = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             let mut console = BufReader::new(console);
             let mut line = Vec::new();
             while console.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
@@ -64,34 +52,57 @@ impl Machine {
                 line.clear();
             }
         });
-        let (start, mut said) = (Instant::now(), String::new());
-        let ended = loop {
-            match lines.recv_timeout(limit.saturating_sub(start.elapsed())) {
+        Ok(Machine {
+            qemu,
+            lines,
+            said: String::new(),
+        })
+    }
+
+    /// The next line of the console; none when the time is over. A guest that ends is an error.
+    pub fn line(&mut self, until: Instant) -> Result<Option<String>> {
+        match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                self.said.push_str(&line);
+                Ok(Some(line))
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(format!("the guest ended; it said:\n{}", self.said)),
+        }
+    }
+
+    /// All that the console showed so far.
+    pub fn said(&self) -> &str {
+        &self.said
+    }
+
+    /// Reads the console until the guest powers off, and returns what it said; lines of checks are shown at once.
+    pub fn run_to_end(mut self, limit: Duration) -> Result<String> {
+        let until = Instant::now() + limit;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     if let Some((_, check)) = line.split_once("check: ") {
                         println!("  {}", check.trim_end());
                     }
-                    said.push_str(&line);
+                    self.said.push_str(&line);
                 }
-                Err(RecvTimeoutError::Disconnected) => break true,
-                Err(RecvTimeoutError::Timeout) => break false,
+                Err(RecvTimeoutError::Disconnected) => return Ok(std::mem::take(&mut self.said)),
+                Err(RecvTimeoutError::Timeout) => {
+                    let said = &self.said;
+                    return Err(format!(
+                        "the guest did not end within {} s; it said:\n{said}",
+                        limit.as_secs()
+                    ));
+                }
             }
-        };
-        drop(self);
-        let _ = reader.join();
-        match ended {
-            true => Ok(said),
-            false => Err(format!(
-                "the guest did not end within {} s; it said:\n{said}",
-                limit.as_secs()
-            )),
         }
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
     }
 }

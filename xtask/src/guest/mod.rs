@@ -6,9 +6,11 @@
 
 mod disk;
 mod machine;
+mod power;
 
 use crate::command::{Result, checkout};
-use crate::{apt, dist};
+use crate::{apt, binary, dist};
+use disk::{Disk, Start};
 use machine::Machine;
 use std::time::Duration;
 use tests::Registry;
@@ -17,25 +19,38 @@ use tests::image::{self, Image, Layer, Tar};
 /// All checks together take about a minute under emulation; a guest that hangs must not hang us.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// `cargo xtask guest`: boots the guest, has it check, and reports. Needs root, to make a Debian.
+/// `cargo xtask guest`: boots the guest, has it check, and reports; with `--power-cuts N`, cuts its power instead. Needs
+/// root, to make a Debian.
 pub fn main(arguments: &[String]) -> Result<()> {
-    if let Some(argument) = arguments.first() {
-        return Err(format!("guest takes no arguments, not {argument:?}"));
-    }
+    let cuts = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => None,
+        ["--power-cuts", number] => Some(number.parse().map_err(|_| format!("{number:?} is no number of cuts"))?),
+        _ => return Err("guest takes nothing, or --power-cuts N".into()),
+    };
     if !apt::is_root()? {
         return Err("the guest's disk is made by debootstrap, which wants root: run this as root".into());
     }
     apt::ensure(apt::GUEST)?;
     apt::ensure(apt::DEMO)?;
+    match cuts {
+        Some(cuts) => power::main(cuts, &binary::wanted()?),
+        None => checks(),
+    }
+}
+
+fn checks() -> Result<()> {
     let (package, archive) = dist::packages_here()?;
     let registry = Registry::start().map_err(|e| format!("start a registry: {e}"))?;
     let image = checked_image().map_err(|e| format!("make an image: {e}"))?;
     let pushed = registry.push("guest/busybox", "1", &image);
     pushed.map_err(|e| format!("push an image: {e}"))?;
-    let checks = checkout().join("xtask/guest/checks.sh");
+    let start = Start::Systemd {
+        package: &package,
+        archive: &archive,
+        script: &checkout().join("xtask/guest/checks.sh"),
+    };
     // The guest sees this machine's loopback at the address that qemu's user network gives it.
-    let reference = format!("{}:{}/guest/busybox:1", machine::HOST, registry.port);
-    let disk = disk::Disk::make(&package, &archive, &checks, &reference)?;
+    let disk = Disk::make(&start, &format!("{}:{}/guest/busybox:1", machine::HOST, registry.port))?;
     let said = Machine::boot(&disk)?.run_to_end(LIMIT)?;
     report(&said)
 }

@@ -60,7 +60,15 @@ pub fn create(cli: &Cli, parsed: &Parsed, wanted: CreateRequest) -> Result<Strin
     let fetch = |reference: &Reference| {
         let draw = terminal::is_error();
         let quiet = parsed.bool("quiet");
-        pull(cli, reference, false, &platform, &mut std::io::stderr(), draw, quiet)
+        pull(
+            cli,
+            reference,
+            false,
+            (&platform, ""),
+            &mut std::io::stderr(),
+            draw,
+            quiet,
+        )
     };
     if policy == "always"
         && let Some(reference) = &reference

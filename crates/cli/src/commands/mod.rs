@@ -17,6 +17,7 @@ mod exec;
 mod export;
 mod formats;
 mod history;
+mod image_delta;
 mod image_inspect;
 mod image_prune;
 mod image_verify;
@@ -100,6 +101,7 @@ const TABLE: &[&Command] = &[
     &container_prune::COMMAND,
     &images::COMMAND,
     &history::COMMAND,
+    &image_delta::COMMAND,
     &image_inspect::COMMAND,
     &image_prune::COMMAND,
     &import::COMMAND,

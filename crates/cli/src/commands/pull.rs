@@ -15,6 +15,7 @@ pub const COMMAND: Command = Command::new(
 )
 .flags(&[&[
     Flag::bool("all-tags", "Download all tagged images in the repository").short('a'),
+    Flag::text("delta", "Whether to use deltas: auto, off or only"),
     Flag::alias("disable-content-trust", "disable-content-trust", Kind::Bool),
     Flag::text("platform", "Set platform if server is multi-platform capable"),
     Flag::bool("quiet", "Suppress verbose output").short('q'),
@@ -38,7 +39,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         cli,
         &reference,
         all,
-        &platform,
+        (&platform, parsed.text("delta")),
         &mut std::io::stdout(),
         terminal::is_output(),
         quiet,

@@ -5,8 +5,9 @@ use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::config::auth_header;
 use crate::flags::{Flag, Kind, Parsed};
-use crate::{progress, terminal};
+use crate::{delta, progress, terminal};
 use api::client::Request;
+use api::delta::Outcome;
 
 pub const COMMAND: Command = Command::new(
     &["image push", "push"],
@@ -23,8 +24,16 @@ pub const COMMAND: Command = Command::new(
         "Push a platform-specific manifest as a single-platform image to the registry.\nImage index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
     ),
     Flag::bool("quiet", "Suppress verbose output").short('q'),
+    Flag::list(
+        "delta-from",
+        "Push the delta from that image as well, which pulls of this one will find",
+    ),
 ]])
-.examples(&["push registry.example/tools/busybox:1", "push -a registry.example/tools/busybox"]);
+.examples(&[
+    "push registry.example/tools/busybox:1",
+    "push -a registry.example/tools/busybox",
+    "push --delta-from registry.example/app:1 registry.example/app:2",
+]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let (all, quiet) = (parsed.bool("all-tags"), parsed.bool("quiet"));
@@ -38,6 +47,10 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
             cli.say("Using default tag: latest")?;
         }
     }
+    let bases = parsed.list("delta-from");
+    if all && !bases.is_empty() {
+        return Err(Failure::new("--delta-from is for one tag, not for --all-tags/-a"));
+    }
     let platform = requests::platform_json(parsed.text("platform"))?;
     let host = reference.repository().domain();
     let credentials = cli.config.borrow().credentials(host);
@@ -48,7 +61,13 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let body = cli.client.send(request)?.body;
     if quiet {
         progress::show(body, &mut std::io::sink(), false)?;
-        return cli.say(reference.canonical());
+        cli.say(reference.canonical())?;
+    } else {
+        progress::show(body, &mut std::io::stdout(), terminal::is_output())?;
     }
-    progress::show(body, &mut std::io::stdout(), terminal::is_output())
+    if bases.is_empty() {
+        return Ok(());
+    }
+    let answer = delta::by_daemon(cli, &bases, &reference.familiar(), Outcome::Push, "")?;
+    delta::show(answer, None)
 }

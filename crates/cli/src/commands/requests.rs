@@ -93,7 +93,7 @@ pub fn pull(
     cli: &Cli,
     reference: &Reference,
     all_tags: bool,
-    platform: &str,
+    (platform, delta): (&str, &str),
     out: &mut dyn Write,
     draw: bool,
     quiet: bool,
@@ -108,6 +108,7 @@ pub fn pull(
     }
     let request = request
         .query_unless_empty("platform", &platform.to_lowercase())
+        .query_unless_empty("delta", delta)
         .header("X-Registry-Auth", auth_header(credentials.as_ref(), host));
     let body = cli.client.send(request)?.body;
     if quiet {

@@ -26,6 +26,7 @@ const SERVED: &[Route] = &[
     system::auth::ROUTE,
     system::events::ROUTE,
     images::create::ROUTE,
+    images::delta::ROUTE,
     images::get::SEVERAL,
     images::get::ONE,
     images::load::ROUTE,

@@ -23,7 +23,6 @@ pub const ROUTES: &[Route] = &[
     route("GET", "containers/{id}/attach/ws"),
     route("GET", "containers/{id}/checkpoints"),
     route("POST", "containers/{id}/checkpoints"),
-    route("POST", "images/delta"),
     route("POST", "swarm/{verb}"),
     route("GET", "swarm/{verb}"),
     route("POST", "services/create"),

@@ -34,13 +34,27 @@ pub struct Report {
     pub streams: Vec<(&'static str, u64, u64)>,
     /// Entries whose content is the base's, the target's own, patched, new; in this order.
     pub ways: [Amount; 4],
+    /// The entries whose content takes most of the delta, and about how many of its bytes, most first.
+    pub largest: Vec<(u32, u64)>,
 }
+
+impl Report {
+    /// Bytes that applying adds to a disk: of all content that is not a file of the base's, in blocks of 4 KiB.
+    pub fn space(&self) -> u64 {
+        self.ways[1..].iter().map(|way| way.blocks * 4096).sum()
+    }
+}
+
+/// How many entries a report names as the largest.
+const LARGEST: usize = 16;
 
 /// A number of files and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
     pub files: u64,
     pub bytes: u64,
+    /// Of 4 KiB, each file's own.
+    pub blocks: u64,
 }
 
 /// Writes the delta that makes `target` from the layers of `base`, lowest first. `tar` is the target's tar once more.
@@ -100,6 +114,8 @@ pub fn write(
         number: 0,
         body: None,
         ways: Default::default(),
+        before: Default::default(),
+        costs: Vec::new(),
     };
     let mut tar = Hashing::new(tar);
     let mut writer = match take_apart(&mut tar, writer) {
@@ -133,8 +149,26 @@ pub fn write(
         bytes: head.len() as u64 + writer.streams.written,
         streams: totals.map(|(name, (bytes, packed))| (name, bytes, packed)).collect(),
         ways: writer.ways,
+        largest: largest(&writer.costs, &writer.streams.totals),
     })
 }
+
+/// Spreads what the streams were packed to over the bytes that entries put into them.
+fn largest(costs: &[(u32, Counts)], totals: &[(u64, u64); crate::stream::STREAMS]) -> Vec<(u32, u64)> {
+    let packed = |counts: &Counts| -> u64 {
+        let each = counts.iter().zip(totals).filter(|(_, (bytes, _))| *bytes > 0);
+        each.map(|(&count, &(bytes, packed))| {
+            u64::try_from(u128::from(count) * u128::from(packed) / u128::from(bytes)).unwrap_or(u64::MAX)
+        })
+        .sum()
+    };
+    let mut all: Vec<(u32, u64)> = costs.iter().map(|(entry, counts)| (*entry, packed(counts))).collect();
+    all.sort_by_key(|&(entry, bytes)| (std::cmp::Reverse(bytes), entry));
+    all
+}
+
+/// Bytes in each stream.
+type Counts = [u64; crate::stream::STREAMS];
 
 fn files_of(planned: &Planned) -> impl Iterator<Item = FileId> + use<> {
     let body = match planned.way {
@@ -184,6 +218,10 @@ struct Writer<'a> {
     number: u64,
     body: Option<Making>,
     ways: [Amount; 4],
+    /// What was in the streams before the content at work.
+    before: Counts,
+    /// What the dearest entries put into them.
+    costs: Vec<(u32, Counts)>,
 }
 
 impl Parts for Writer<'_> {
@@ -203,6 +241,7 @@ impl Parts for Writer<'_> {
         if held {
             self.body = Some(self.entry()?);
         }
+        self.before = self.streams.counts();
         Ok(())
     }
 
@@ -227,6 +266,7 @@ impl Parts for Writer<'_> {
             Some(body) => {
                 self.body = Some(body);
                 self.patch()?;
+                self.cost();
             }
         }
         Ok(self.streams.maybe_end_group()?)
@@ -234,6 +274,26 @@ impl Parts for Writer<'_> {
 }
 
 impl Writer<'_> {
+    /// Notes what the content that has just ended put into the streams, if it is among the most.
+    fn cost(&mut self) {
+        let mut counts = self.streams.counts();
+        for (count, before) in counts.iter_mut().zip(&self.before) {
+            *count -= before;
+        }
+        let sum = |counts: &Counts| counts.iter().sum::<u64>();
+        let (entry, bytes) = ((self.number - 1) as u32, sum(&counts));
+        if bytes == 0 {
+            return;
+        }
+        if self.costs.len() < LARGEST {
+            self.costs.push((entry, counts));
+        } else if let Some(least) = self.costs.iter_mut().min_by_key(|(_, counts)| sum(counts))
+            && sum(&least.1) < bytes
+        {
+            *least = (entry, counts);
+        }
+    }
+
     /// Writes raw bytes that are too many to wait for their entry.
     fn piece(&mut self) -> Result<(), Error> {
         self.streams.byte(Stream::Shapes, PIECE);
@@ -340,6 +400,7 @@ impl Writer<'_> {
         };
         self.ways[which].files += 1;
         self.ways[which].bytes += facts.size;
+        self.ways[which].blocks += facts.size.div_ceil(4096);
         Ok(making)
     }
 

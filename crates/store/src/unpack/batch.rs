@@ -140,7 +140,7 @@ fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Batch>) -> Result
     Ok(())
 }
 
-/// A thirty-second of memory, 4 to 16 MiB: two of them must not push out what the device is working with, and three
+/// A thirty-second of memory, 4 to 20 MiB: two of them must not push out what the device is working with, and three
 /// are what a power failure costs at most.
 fn byte_limit() -> u64 {
     #[cfg(feature = "known-bad")]
@@ -150,7 +150,7 @@ fn byte_limit() -> u64 {
     let info = rustix::system::sysinfo();
     #[allow(clippy::useless_conversion, reason = "the kernel's long has 32 bits on some targets")]
     let memory = u64::from(info.mem_unit).max(1).saturating_mul(info.totalram.into());
-    (memory / 32).clamp(4 << 20, 16 << 20)
+    (memory / 32).clamp(4 << 20, 20 << 20)
 }
 
 /// An eighth of the descriptors this process may have, so that several layers can be unpacked at once.

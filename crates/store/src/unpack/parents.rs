@@ -111,7 +111,7 @@ impl Parents {
 }
 
 /// Cleans a name as if it stood behind `/`: no leading or double slashes, no `.`, and `..` stops at the root.
-pub(super) fn clean(name: &[u8], path: &mut Vec<u8>) {
+pub(crate) fn clean(name: &[u8], path: &mut Vec<u8>) {
     path.clear();
     for part in name.split(|&b| b == b'/') {
         match part {

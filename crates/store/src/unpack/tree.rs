@@ -7,7 +7,9 @@
 
 use super::batch::Batches;
 use super::parents::{Parents, clean, split};
+use super::reuse::{self, Reuse};
 use crate::error::{Doing, Error, Result};
+use delta::Content;
 use oci::tar::{Entry, Extent, Kind, Reader, Tap, Time};
 use oci::tar_split::Crc64;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid};
@@ -66,6 +68,8 @@ pub(super) struct Tree {
     resumed: bool,
     /// New files may not have the group or mode asked for: a directory has set-group-ID or a default ACL.
     inherits: bool,
+    /// Files that need not be written.
+    reuse: Option<Reuse>,
 }
 
 /// The middle of a file's content.
@@ -106,7 +110,13 @@ impl Tree {
             size: 0,
             resumed: false,
             inherits,
+            reuse: None,
         })
+    }
+
+    /// Has it link and share what is there already.
+    pub fn reusing(self, reuse: Option<Reuse>) -> Tree {
+        Tree { reuse, ..self }
     }
 
     /// Takes note of an entry that an earlier run made.
@@ -152,6 +162,7 @@ impl Tree {
         batches: &mut Batches,
         pause: Pause<'_, R, T>,
     ) -> Result<Option<(u64, u64)>> {
+        let known = self.reuse.as_mut().and_then(|reuse| reuse.next(entry));
         let mut path = Vec::with_capacity(entry.name.len());
         clean(&entry.name, &mut path);
         if path.len() > NAME_LIMIT {
@@ -179,7 +190,17 @@ impl Tree {
                 reader.tap_content();
                 self.whiteout(place, hidden, entry)?;
             }
-            (_, Kind::Regular) => return self.regular(place, entry, begun, reader, batches, pause),
+            (_, Kind::Regular) => {
+                if let Some(known) = known
+                    && self.link_known(place, entry, known)?
+                {
+                    let crc = pass(entry.size, reader)?;
+                    self.size += entry.size;
+                    batches.entry();
+                    return Ok(Some((entry.size, crc)));
+                }
+                return self.regular(place, entry, (begun, known), reader, batches, pause);
+            }
             (_, Kind::Directory) => self.directory(place, entry)?,
             (_, Kind::HardLink) => self.hard_link(place, entry)?,
             (_, Kind::Symlink) => {
@@ -283,7 +304,7 @@ impl Tree {
         &mut self,
         place: Place<'_>,
         entry: &Entry,
-        begun: Option<Begun>,
+        (begun, known): (Option<Begun>, Option<Content>),
         reader: &mut Reader<R, T>,
         batches: &mut Batches,
         pause: Pause<'_, R, T>,
@@ -296,7 +317,12 @@ impl Tree {
             })?,
             Some(begun) => self.open_begun(place, begun)?,
         };
+        let shared = match (known, &mut self.reuse) {
+            (Some(known), Some(reuse)) => reuse.share_blocks(known, &file),
+            _ => false,
+        };
         let content = match &entry.sparse {
+            None if shared => Some((entry.size, pass(entry.size, reader)?)),
             None => {
                 let crc = self.content(place, &file, entry.size, begun, reader, batches, pause)?;
                 Some((entry.size, crc))
@@ -320,6 +346,34 @@ impl Tree {
         set_times(&times(entry), |times| rustix::fs::futimens(&file, times)).doing("set times of", shown())?;
         batches.file(file);
         Ok(content)
+    }
+
+    /// Makes a file a link to one that is the same in everything; says if there is one.
+    fn link_known(&mut self, place: Place<'_>, entry: &Entry, known: Content) -> Result<bool> {
+        let reuse = self.reuse.as_mut();
+        let Some((file, inode)) = reuse.and_then(|reuse| reuse.link_source(place.path, entry, known)) else {
+            return Ok(false);
+        };
+        let link = || rustix::fs::linkat(&file, c"", place.at, place.name, AtFlags::EMPTY_PATH);
+        let linked = match link() {
+            Err(Errno::EXIST) => {
+                self.clear(place, false)?;
+                link()
+            }
+            other => other,
+        };
+        match linked {
+            Ok(()) => {}
+            Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => {
+                return Err(error).doing("link", self.parents.shown(place.path));
+            }
+            // Too many links, or a file system without: it is written.
+            Err(_) => return Ok(false),
+        }
+        if let Some(reuse) = &mut self.reuse {
+            reuse.linked(inode);
+        }
+        Ok(true)
     }
 
     /// Opens a file that an earlier run had begun, behind what counts of it.
@@ -491,12 +545,26 @@ impl Tree {
             == (uid.as_raw(), gid.as_raw(), entry.mode & 0o7777)
             && i128::from(stat.st_mtime) == i128::from(entry.mtime.seconds)
             && i128::from(stat.st_mtime_nsec) == i128::from(entry.mtime.nanoseconds);
+        if self.reuse.as_ref().is_some_and(|reuse| reuse.is_shared(&stat)) {
+            // Nothing is changed that another layer has. No archiver writes such links.
+            return match same && self.has_xattrs(place, entry)? {
+                true => Ok(()),
+                false => Err(self.refuse(place.path, "a link would change a file of another layer")),
+            };
+        }
         if !same || !entry.xattrs.is_empty() {
             let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
             let mode = (!is_link).then(|| Mode::from_raw_mode(entry.mode & 0o7777));
             self.attributes(place, entry, Some(self.owner(entry)), mode)?;
         }
         Ok(())
+    }
+
+    fn has_xattrs(&self, place: Place<'_>, entry: &Entry) -> Result<bool> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(place.at, place.name, flags, Mode::empty());
+        let file = file.doing("open", self.parents.shown(place.path))?;
+        Ok(reuse::same_xattrs(&file.into(), entry))
     }
 
     /// Sets everything an entry says of what was just made at a place.
@@ -586,12 +654,25 @@ impl Tree {
     }
 }
 
+/// Reads content that need not be written, and returns its CRC.
+fn pass<R: BufRead, T: Tap>(mut left: u64, reader: &mut Reader<R, T>) -> Result<u64> {
+    let mut crc = Crc64::default();
+    while left > 0 {
+        let chunk = reader.chunk().map_err(super::read_error)?;
+        let n = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
+        crc.update(&chunk[..n]);
+        reader.consume(n).map_err(super::read_error)?;
+        left -= n as u64;
+    }
+    Ok(crc.value())
+}
+
 fn owner_text(uid: Uid, gid: Gid) -> String {
     format!("set owner {}:{} of", uid.as_raw(), gid.as_raw())
 }
 
 /// An entry's extended attributes but overlay's own, with which an archive could tell the driver lies.
-fn layer_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn layer_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
     let allowed = entry
         .xattrs
         .iter()

@@ -4,7 +4,7 @@
 #
 ################################################################################
 
-BALENA_ENGINE_VERSION = 28.2.1
+BALENA_ENGINE_VERSION = 28.2-rev1
 BALENA_ENGINE_SITE = $(call qstrip,$(BR2_PACKAGE_BALENA_ENGINE_SITE))
 BALENA_ENGINE_SOURCE = balena-$(BALENA_ENGINE_VERSION)-$(BALENA_ENGINE_ARCH).tar.gz
 BALENA_ENGINE_LICENSE = Apache-2.0

@@ -7,6 +7,9 @@ LIC_FILES_CHKSUM = "file://LICENSE;md5=${BALENA_LICENSE_MD5}"
 BALENA_RELEASES ?= ""
 BALENA_LICENSE_MD5 ?= ""
 
+# 28.2.1 here is 28.2-rev1 there: a recipe's version has no hyphen.
+BALENA_VERSION = "${@'{}.{}-rev{}'.format(*d.getVar('PV').split('.'))}"
+
 # The archive for the machine, from its tune.
 def balena_arch(d):
     arch = d.getVar("TARGET_ARCH")
@@ -18,11 +21,11 @@ def balena_arch(d):
     return {"x86_64": "x86_64", "aarch64": "aarch64", "i586": "i386", "i686": "i386"}.get(arch, "unsupported")
 
 BALENA_ARCH = "${@balena_arch(d)}"
-SRC_URI = "${BALENA_RELEASES}/balena-${PV}-${BALENA_ARCH}.tar.gz"
+SRC_URI = "${BALENA_RELEASES}/balena-${BALENA_VERSION}-${BALENA_ARCH}.tar.gz"
 SRC_URI[sha256sum] = "${BALENA_SHA256}"
 # From SHA256SUMS, for the archive of the machine.
 BALENA_SHA256 ?= ""
-S = "${WORKDIR}/balena-${PV}-${BALENA_ARCH}"
+S = "${WORKDIR}/balena-${BALENA_VERSION}-${BALENA_ARCH}"
 
 COMPATIBLE_HOST = "(x86_64|i.86|aarch64|arm).*-linux.*"
 

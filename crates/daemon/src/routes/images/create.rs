@@ -3,6 +3,7 @@
 use crate::route::{Answer, Request, Route};
 use engine::Engine;
 use engine::error::{Error, Result};
+use engine::find_delta::Mode;
 use engine::progress::Progress;
 use engine::pull;
 use oci::platform::Platform;
@@ -30,10 +31,16 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
     };
     let platform = platform(engine, query.text("platform"))?;
     let auth = auth_of(&request)?;
+    let delta = match query.text("delta") {
+        "" => engine.config.delta,
+        text => {
+            Mode::parse(text).ok_or_else(|| Error::invalid(format!("delta={text}: known are auto, off and only")))?
+        }
+    };
     let (engine, cancel) = (engine.clone(), request.cancel.clone());
     Ok(Answer::json_stream(move |out| {
         let late = super::Late::new(out);
-        let key = (reference.canonical(), platform.clone(), auth.clone());
+        let key = (reference.canonical(), platform.clone(), auth.clone(), delta);
         let pulled = engine
             .pulls
             .run(key, Box::new(late.clone()), &cancel, |progress, cancel| {
@@ -41,6 +48,7 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
                     reference: &reference,
                     platform: platform.as_ref(),
                     auth,
+                    delta,
                 };
                 match all {
                     true => pull::pull_all(&engine, wanted, progress, cancel),

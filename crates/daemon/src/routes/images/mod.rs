@@ -2,6 +2,7 @@
 
 pub mod commit;
 pub mod create;
+pub mod delta;
 pub mod distribution;
 pub mod get;
 pub mod history;

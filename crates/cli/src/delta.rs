@@ -1,0 +1,196 @@
+//! Asking for deltas of our own format, of the daemon or of a process that needs none, and taking the answer apart: it
+//! is in frames, lines of progress beside an archive.
+
+use crate::cli::Cli;
+use crate::command::Failure;
+use crate::config::auth_header;
+use crate::output::Output;
+use crate::{progress, terminal};
+use api::client::Request;
+use api::delta::{Job, Outcome};
+use api::stdcopy::{self, Stream};
+use oci::reference::Reference;
+use std::io::{self, PipeWriter, Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::JoinHandle;
+
+/// The name of the process that makes deltas without a daemon.
+const ALONE: &str = "balena-engine-delta";
+
+/// Has the daemon make deltas of its images.
+pub fn by_daemon(
+    cli: &Cli,
+    sources: &[String],
+    target: &str,
+    outcome: Outcome,
+    name: &str,
+) -> Result<Box<dyn Read>, Failure> {
+    let mut request = Request::post("/images/delta")
+        .query("dest", target)
+        .query("format", "file")
+        .query_unless_empty("t", name)
+        .flag("push", outcome == Outcome::Push)
+        .flag("dry", outcome == Outcome::Nothing);
+    for source in sources {
+        request = request.query("src", source.as_str());
+    }
+    if outcome == Outcome::Push
+        && let Ok(reference) = Reference::parse(target)
+    {
+        let host = reference.repository().domain();
+        let credentials = cli.config.borrow().credentials(host);
+        request = request.header("X-Registry-Auth", auth_header(credentials.as_ref(), host));
+    }
+    Ok(Box::new(cli.client.send(request)?.body))
+}
+
+/// Starts a process that makes deltas without a daemon.
+pub fn alone(cli: &Cli, mut job: Job) -> Result<Box<dyn Read>, Failure> {
+    for name in job.sources.iter().chain([&job.target]) {
+        if let Ok(reference) = Reference::parse(name) {
+            let host = reference.repository().domain().to_string();
+            if let Some(found) = cli.config.borrow().credentials(&host) {
+                job.credentials.insert(host.clone(), auth_header(Some(&found), &host));
+            }
+        }
+    }
+    let job = serde_json::to_vec(&job).map_err(|e| Failure::new(format!("write a job: {e}")))?;
+    let program = std::env::current_exe()?;
+    let mut child = Command::new(program)
+        .arg(ALONE)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| Failure::new(format!("start {ALONE}: {e}")))?;
+    // Short enough for a pipe's buffer only in most cases: the process reads all of it before it writes anything.
+    let told = child.stdin.take().map(|mut stdin: ChildStdin| stdin.write_all(&job));
+    if let Some(Err(error)) = told {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(error.into());
+    }
+    Ok(Box::new(Process(child)))
+}
+
+/// What a process writes; one that failed ends in an error.
+struct Process(Child);
+
+impl Read for Process {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.stdout.as_mut().map_or(Ok(0), |out| out.read(into))?;
+        if n == 0 && !into.is_empty() {
+            self.0.stdout = None;
+            let status = self.0.wait()?;
+            if !status.success() {
+                return Err(io::Error::other(format!("{ALONE} ended with {status}")));
+            }
+        }
+        Ok(n)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Shows an answer's lines and puts its archive where it belongs; without an archive there is no `output`.
+pub fn show(answer: Box<dyn Read>, output: Option<Output>) -> Result<(), Failure> {
+    let apart = output.is_some();
+    let (from, to) = io::pipe()?;
+    let lines = std::thread::spawn(move || match apart {
+        // Standard output may be the archive's.
+        true => progress::show(from, &mut io::stderr(), terminal::is_error()),
+        false => progress::show(from, &mut io::stdout(), terminal::is_output()),
+    });
+    let mut archive = Archive {
+        answer,
+        left: 0,
+        lines: Some((to, lines)),
+        failure: None,
+    };
+    let filled = match output {
+        Some(output) => output.fill(&mut archive),
+        None => io::copy(&mut archive, &mut io::sink()).map(drop).map_err(Failure::from),
+    };
+    let ended = archive.end();
+    match archive.failure.take() {
+        // What the other side says went wrong comes first.
+        Some(failure) => Err(failure),
+        None => filled.and(ended.map_err(Failure::from)),
+    }
+}
+
+/// The archive in an answer; the lines go on to whoever shows them.
+struct Archive {
+    answer: Box<dyn Read>,
+    /// Bytes of the frame at hand.
+    left: u64,
+    lines: Option<(PipeWriter, JoinHandle<Result<(), Failure>>)>,
+    failure: Option<Failure>,
+}
+
+impl Archive {
+    /// Waits until all lines are shown. An error among them is one of the stream.
+    fn end(&mut self) -> io::Result<()> {
+        let Some((to, shown)) = self.lines.take() else {
+            return Ok(());
+        };
+        drop(to);
+        match shown.join() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(failure)) => {
+                self.failure = Some(failure);
+                Err(io::Error::other("no delta was made"))
+            }
+            Err(_) => Err(io::Error::other("the thread that shows progress panicked")),
+        }
+    }
+
+    /// The next header; nothing at the end of the answer.
+    fn header(&mut self) -> io::Result<Option<(Stream, u32)>> {
+        let mut header = [0; stdcopy::HEADER];
+        let mut got = 0;
+        while got < header.len() {
+            match self.answer.read(&mut header[got..])? {
+                0 if got == 0 => return Ok(None),
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => got += n,
+            }
+        }
+        match stdcopy::parse(header) {
+            Some(found) => Ok(Some(found)),
+            None => Err(io::Error::other("the answer is not in frames")),
+        }
+    }
+}
+
+impl Read for Archive {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.left > 0 && !into.is_empty() {
+                let most = usize::try_from(self.left).map_or(into.len(), |left| left.min(into.len()));
+                let n = self.answer.read(&mut into[..most])?;
+                if n == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                self.left -= n as u64;
+                return Ok(n);
+            }
+            match self.header()? {
+                None => return self.end().map(|()| 0),
+                Some((Stream::Stdout | Stream::Stdin, length)) => self.left = length.into(),
+                Some((_, length)) => {
+                    let mut line = Vec::new();
+                    self.answer.by_ref().take(length.into()).read_to_end(&mut line)?;
+                    if let Some((to, _)) = &mut self.lines {
+                        // It is closed after a line that is an error, which the end tells.
+                        let _ = to.write_all(&line);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Makes a layer from a delta and the layers that it reads, which are found by their diff IDs and held meanwhile.
+
+use crate::Engine;
+use delta::{Delta, Limits};
+use oci::digest::Digest;
+use std::io::{BufReader, Read};
+use store::{BaseFiles, ChainId, DiffId, Error, LayerId, Result, UnpackedLayer};
+
+/// Unpacks what a delta makes on top of `below`. It is read to its end; the result is checked against `diff` when it
+/// is committed, and its claim to make that before anything is written. Memory: see `docs/deltas.md`.
+pub(crate) fn unpack(
+    held: &mut Held<'_>,
+    below: Option<&ChainId>,
+    diff: &Digest,
+    delta: &mut dyn Read,
+) -> Result<UnpackedLayer> {
+    let engine = held.engine;
+    let delta = BufReader::with_capacity(16 << 10, delta);
+    let opened = Delta::open(delta, Limits { tar_bytes: u64::MAX }).map_err(|error| match error {
+        delta::Error::Io(source) => Error::Io {
+            doing: "read delta".into(),
+            source,
+        },
+        other => Error::Invalid(other.to_string()),
+    })?;
+    let header = opened.header();
+    if header.target != *diff {
+        return Err(Error::Invalid(format!("the delta makes {}, not {diff}", header.target)));
+    }
+    let base: Vec<LayerId> = held.all(header.base.iter().map(|base| &base.diff_id))?;
+    // Whatever does not come from a base is written: a claim beyond both is a bomb, and is told before it is one.
+    let most = engine.store.free_space()?.saturating_add(held.bytes());
+    if header.tar_bytes / 2 > most {
+        return Err(Error::Invalid(format!(
+            "the delta makes {} bytes, which do not fit",
+            header.tar_bytes
+        )));
+    }
+    let staged = engine.store.layers.stage(below)?;
+    let base = base.into_iter().map(|layer| engine.store.layers.base(layer));
+    staged.unpack_delta(opened, BaseFiles::new(base.collect::<Result<_>>()?))
+}
+
+/// Layers that are held while a delta is fetched and applied. What its image lost meanwhile goes when they are let go.
+pub(crate) struct Held<'a> {
+    engine: &'a Engine,
+    /// Each with its diff ID, and whether it was of use to anybody before.
+    layers: Vec<(Digest, LayerId, bool)>,
+}
+
+impl Held<'_> {
+    /// Holds layers of these diff IDs.
+    pub fn find<'a>(engine: &'a Engine, diffs: &[Digest]) -> Result<Held<'a>> {
+        let mut held = Held {
+            engine,
+            layers: Vec::new(),
+        };
+        held.all(diffs.iter())?;
+        Ok(held)
+    }
+
+    /// The layers of these diff IDs, held from now on if they were not.
+    fn all<'b>(&mut self, diffs: impl Iterator<Item = &'b Digest>) -> Result<Vec<LayerId>> {
+        let layers = &self.engine.store.layers;
+        let mut all = Vec::new();
+        for diff in diffs {
+            if let Some((_, layer, _)) = self.layers.iter().find(|(held, ..)| held == diff) {
+                all.push(layer.clone());
+                continue;
+            }
+            let found = layers.with_diff_id(&DiffId(diff.clone()));
+            let Some(layer) = found.into_iter().next() else {
+                return Err(Error::NotFound(format!("the delta's base layer {diff} is not here")));
+            };
+            all.push(layer.clone());
+            let is_used = layers.is_used(layer.chain_id());
+            self.layers.push((diff.clone(), layer, is_used));
+        }
+        Ok(all)
+    }
+
+    fn bytes(&self) -> u64 {
+        let info = |layer: &LayerId| self.engine.store.layers.info(layer.chain_id());
+        let sizes = self.layers.iter().filter_map(|(_, layer, _)| Some(info(layer)?.size));
+        sizes.fold(0, u64::saturating_add)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        for (_, layer, was_used) in self.layers.drain(..) {
+            let chain = layer.chain_id().clone();
+            drop(layer);
+            if was_used && let Err(error) = self.engine.store.layers.remove_unused(&chain) {
+                log::warn!("left to the next prune: {error}");
+            }
+        }
+    }
+}

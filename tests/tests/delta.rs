@@ -1,0 +1,372 @@
+//! Updates by delta: found on a registry with and without the referrers API, applied, and never in the way of a pull.
+
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+use tests::client::within;
+use tests::delta::{self, Artifact, Delta};
+use tests::double::{Double, Fault};
+use tests::image::{self, INDEX, Image, Layer, Tar};
+use tests::{Daemon, Ground, ground};
+
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        bytes.extend_from_slice(&x.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// An image and a later one of it, with the delta of the layer that changed.
+struct Update {
+    old: Image,
+    new: Image,
+    delta: Delta,
+}
+
+fn update() -> Update {
+    let busybox = image::busybox_layer().expect("busybox");
+    let mut program = noise(2, 700_000);
+    let old = Tar::default()
+        .dir("app", 0o755)
+        .file("app/library", 0o644, &noise(1, 1_000_000))
+        .file("app/old-name", 0o644, &noise(3, 200_000))
+        .file("app/program", 0o755, &program)
+        .file("app/version", 0o644, b"one\n")
+        .file("app/mode", 0o644, &noise(4, 5_000));
+    program[300_000..300_009].copy_from_slice(b"a change.");
+    let new = Tar::default()
+        .dir("app", 0o755)
+        .file("app/library", 0o644, &noise(1, 1_000_000))
+        .file("app/new-name", 0o644, &noise(3, 200_000))
+        .file("app/program", 0o755, &program)
+        .file("app/version", 0o644, b"two\n")
+        .file("app/mode", 0o755, &noise(4, 5_000));
+    let (old, new) = (Layer::gzip(&old.bytes()), Layer::gzip(&new.bytes()));
+    let delta = delta::between(&[&busybox, &old], &new);
+    let config = || json!({"Cmd": ["cat", "/app/version"]});
+    Update {
+        old: Image::new(vec![busybox.clone(), old], config()),
+        new: Image::new(vec![busybox, new], config()),
+        delta,
+    }
+}
+
+impl Update {
+    fn artifact(&self) -> Artifact {
+        Artifact::new(&self.new, std::slice::from_ref(&self.delta))
+    }
+
+    /// Has a daemon with the old image, and that alone.
+    fn daemon(&self, g: &Ground) -> (Daemon, String) {
+        let daemon = g.daemon();
+        let reference = g.registry.push("app", "old", &self.old).unwrap();
+        daemon.docker().ok(&["pull", "-q", &reference]);
+        (daemon, reference)
+    }
+}
+
+/// Where the topmost layer of an image lies.
+fn top(daemon: &Daemon, image: &str) -> PathBuf {
+    let shown = daemon
+        .docker()
+        .ok(&["inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", image]);
+    PathBuf::from(shown.trim())
+}
+
+/// The digests of the layers' tars as `save` makes them again.
+fn saved(daemon: &Daemon, image: &str) -> Vec<String> {
+    let file = daemon.dir().join("saved.tar");
+    daemon.docker().ok(&["save", "-o", &file.display().to_string(), image]);
+    let archive = fs::read(&file).unwrap();
+    let mut digests = Vec::new();
+    let mut reader = oci::tar::Reader::new(&archive[..]);
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut content).unwrap();
+        let is_layer =
+            entry.kind == oci::tar::Kind::Regular && oci::tar::is_header(content.get(..512).unwrap_or(&[0; 512]));
+        if is_layer {
+            digests.push(image::sha256(&content));
+        }
+    }
+    digests
+}
+
+/// Checks that the new image is there, whole, under its own names.
+fn is_new(daemon: &Daemon, update: &Update, reference: &str) {
+    let docker = daemon.docker();
+    let shown: Value = serde_json::from_str(&docker.ok(&["inspect", reference])).unwrap();
+    assert_eq!(shown[0]["Id"], update.new.id());
+    let digests = shown[0]["RepoDigests"].to_string();
+    assert!(digests.contains(&update.new.digest()), "{digests}");
+    let ran = docker.run(&["run", "--rm", reference]);
+    assert_eq!((ran.code, ran.out.trim()), (0, "two"), "{}", ran.err);
+    let digests = saved(daemon, reference);
+    for layer in &update.new.layers {
+        assert!(digests.contains(&layer.diff_id), "{} not in {digests:?}", layer.diff_id);
+    }
+    let verified = daemon.cli().run(&["image", "verify", reference]);
+    assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+}
+
+fn asked_for(double: &Double, what: &str) -> usize {
+    double.requests().iter().filter(|line| line.contains(what)).count()
+}
+
+#[test]
+fn by_the_tag_of_a_registry_without_referrers() {
+    ground::run(|g| {
+        let update = update();
+        let (daemon, old) = update.daemon(g);
+        let new = g.registry.push("app", "new", &update.new).unwrap();
+        let artifact = update.artifact();
+        for blob in &artifact.blobs {
+            g.registry.put_blob("app", blob).unwrap();
+        }
+        g.registry
+            .put_manifest("app", &artifact.digest(), image::MANIFEST, &artifact.manifest)
+            .unwrap();
+        let tag = update.new.digest().replace(':', "-");
+        g.registry
+            .put_manifest("app", &tag, INDEX, &delta::index(&[artifact]))
+            .unwrap();
+        let said = daemon.docker().ok(&["pull", &new]);
+        assert!(said.contains(&format!("Delta from {old}: ")), "{said}");
+        assert!(said.contains(" instead of 1.9 MB"), "{said}");
+        assert!(said.contains(&format!("Digest: {}", update.new.digest())), "{said}");
+        is_new(&daemon, &update, &new);
+    });
+}
+
+#[test]
+fn what_did_not_change_is_a_link_and_the_wire_carries_the_change() {
+    ground::run(|g| {
+        let update = update();
+        let (mut daemon, old) = update.daemon(g);
+        let double = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::None).unwrap();
+        let new = double.reference();
+        let said = daemon.cli().ok(&["pull", "--delta", "only", &new]);
+        assert!(said.contains("Delta from"), "{said}");
+        assert_eq!(double.sent(), update.delta.bytes.len() as u64);
+        assert_eq!(asked_for(&double, "/referrers/"), 1);
+        let (was, is) = (top(&daemon, &old), top(&daemon, &new));
+        let inode = |path: PathBuf| path.metadata().unwrap().ino();
+        assert_eq!(inode(was.join("app/library")), inode(is.join("app/library")));
+        assert_eq!(inode(was.join("app/old-name")), inode(is.join("app/new-name")));
+        for name in ["app/program", "app/version", "app/mode"] {
+            assert_ne!(inode(was.join(name)), inode(is.join(name)), "{name}");
+        }
+        is_new(&daemon, &update, &new);
+        // A container that writes to a shared file writes to its own.
+        let docker = daemon.docker();
+        docker.ok(&[
+            "run",
+            "--rm",
+            &new,
+            "sh",
+            "-c",
+            "echo x > /app/library; chmod 777 /app/new-name",
+        ]);
+        assert_eq!(was.join("app/library").metadata().unwrap().len(), 1_000_000);
+        assert_eq!(was.join("app/old-name").metadata().unwrap().mode() & 0o777, 0o644);
+        // Again: everything is there, and nobody is asked for a delta.
+        docker.ok(&["pull", "-q", &new]);
+        assert_eq!(asked_for(&double, "/referrers/"), 1);
+        // The old one goes, the new one stays whole.
+        docker.ok(&["rmi", &old]);
+        assert!(!was.exists());
+        is_new(&daemon, &update, &new);
+        docker.ok(&["rmi", &new]);
+        // Nothing is there to apply a delta to.
+        docker.ok(&["pull", "-q", &new]);
+        assert_eq!(asked_for(&double, "/referrers/"), 1);
+        assert_eq!(daemon.left_behind(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn off_and_only() {
+    ground::run(|g| {
+        let update = update();
+        let (daemon, _) = update.daemon(g);
+        let without = Double::start(update.new.clone(), Fault::None).unwrap();
+        let ran = daemon.cli().run(&["pull", "--delta=only", &without.reference()]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(ran.err.contains("delta=only was asked for"), "{}", ran.err);
+        assert_eq!(without.sent(), 0);
+        let gone = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::NoDeltas).unwrap();
+        let ran = daemon.cli().run(&["pull", "--delta=only", &gone.reference()]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert_eq!(gone.sent(), 0);
+        let double = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::None).unwrap();
+        let bad = daemon.cli().run(&["pull", "--delta=some", &double.reference()]);
+        assert!(bad.err.contains("known are auto, off and only"), "{}", bad.err);
+        daemon.cli().ok(&["pull", "--delta=off", &double.reference()]);
+        assert_eq!(asked_for(&double, "/referrers/"), 0);
+        assert_eq!(double.sent(), update.new.layers[1].size);
+        is_new(&daemon, &update, &double.reference());
+    });
+}
+
+#[test]
+fn whatever_is_wrong_with_a_delta_the_image_comes() {
+    ground::run(|g| {
+        let update = update();
+        let (daemon, _) = update.daemon(g);
+        let docker = daemon.docker();
+        let good = &update.delta.bytes;
+        let with = |bytes: Vec<u8>| Delta {
+            bytes,
+            ..update.delta.clone()
+        };
+        let flipped = |at: usize| {
+            let mut bytes = good.clone();
+            bytes[at] ^= 0x40;
+            with(bytes)
+        };
+        // A bomb: it says that what it makes is a terabyte.
+        let mut bomb = good[..40].to_vec();
+        bomb.extend([0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 1, 0]);
+        let other = delta::between(&[], &Layer::plain(&Tar::default().file("other", 0o644, b"x").bytes()));
+        let cases = [
+            ("truncated", with(good[..good.len() / 2].to_vec())),
+            ("no delta", with(b"no delta at all".to_vec())),
+            ("of nothing", with(Vec::new())),
+            ("a bit in the head", flipped(20)),
+            ("a bit in the base", flipped(50)),
+            ("a bit in the middle", flipped(good.len() / 2)),
+            ("a bomb", with(bomb)),
+            ("of another layer", with(other.bytes)),
+        ];
+        for (story, bad) in cases {
+            let artifact = Artifact::new(&update.new, &[bad]);
+            let double = Double::with_deltas(update.new.clone(), vec![artifact], Fault::None).unwrap();
+            let said = docker.ok(&["pull", &double.reference()]);
+            assert!(said.contains("Delta not used: "), "{story}: {said}");
+            assert!(!said.contains("Delta from"), "{story}: {said}");
+            is_new(&daemon, &update, &double.reference());
+            docker.ok(&["rmi", &double.reference()]);
+        }
+        // One that is bad and smaller, and one that is good.
+        let artifacts = vec![
+            Artifact::new(&update.new, &[with(good[..100].to_vec())]),
+            update.artifact(),
+        ];
+        let double = Double::with_deltas(update.new.clone(), artifacts, Fault::None).unwrap();
+        let said = docker.ok(&["pull", &double.reference()]);
+        assert!(
+            said.contains("Delta not used: ") && said.contains("Delta from"),
+            "{said}"
+        );
+        assert!(double.sent() < update.new.layers[1].size / 2, "{}", double.sent());
+        is_new(&daemon, &update, &double.reference());
+        docker.ok(&["rmi", &double.reference()]);
+        let gone = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::NoDeltas).unwrap();
+        docker.ok(&["pull", "-q", &gone.reference()]);
+        is_new(&daemon, &update, &gone.reference());
+        docker.ok(&["rmi", &gone.reference()]);
+        let cut = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::CutDeltas(500)).unwrap();
+        daemon.cli().ok(&["pull", "--delta=only", &cut.reference()]);
+        is_new(&daemon, &update, &cut.reference());
+    });
+}
+
+#[test]
+fn a_damaged_base_is_noticed() {
+    ground::run(|g| {
+        let update = update();
+        let (daemon, old) = update.daemon(g);
+        let library = top(&daemon, &old).join("app/library");
+        let times = library.metadata().unwrap().modified().unwrap();
+        let mut content = fs::read(&library).unwrap();
+        content[500_000] ^= 1;
+        fs::write(&library, &content).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&library)
+            .unwrap()
+            .set_modified(times)
+            .unwrap();
+        let double = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::None).unwrap();
+        let said = daemon.docker().ok(&["pull", &double.reference()]);
+        assert!(said.contains("Delta not used: "), "{said}");
+        assert!(said.contains("has changed"), "{said}");
+        is_new(&daemon, &update, &double.reference());
+    });
+}
+
+#[test]
+fn two_at_once_and_the_base_is_removed_meanwhile() {
+    ground::run(|g| {
+        let update = update();
+        let (mut daemon, old) = update.daemon(g);
+        let was = top(&daemon, &old);
+        let rate = update.delta.bytes.len() as u64 / 3;
+        let double = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::SlowDeltas(rate)).unwrap();
+        let names = [double.reference(), double.reference().replace(":1", ":2")];
+        let clients: Vec<_> = names
+            .iter()
+            .map(|name| daemon.docker().spawn(&["pull", name]))
+            .collect();
+        assert!(within(Duration::from_secs(10), || double.sent() > 0), "no delta comes");
+        daemon.docker().ok(&["rmi", &old]);
+        for client in clients {
+            let ran = tests::client::finish(client, Duration::from_secs(60));
+            assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+        }
+        assert!(
+            double.sent() <= 2 * update.delta.bytes.len() as u64,
+            "{}",
+            double.sent()
+        );
+        for name in &names {
+            is_new(&daemon, &update, name);
+        }
+        assert!(!was.exists(), "what was held is gone when it is let go");
+        assert_eq!(daemon.left_behind(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn killed_in_the_middle_it_begins_again() {
+    ground::run(|g| {
+        let update = update();
+        let (mut daemon, old) = update.daemon(g);
+        let count = |daemon: &Daemon| {
+            let layers = fs::read_dir(daemon.data_root().join("overlay2")).unwrap();
+            layers
+                .filter(|entry| entry.as_ref().unwrap().file_name() != "l")
+                .count()
+        };
+        let before = count(&daemon);
+        let rate = update.delta.bytes.len() as u64 / 2;
+        let slow = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::SlowDeltas(rate)).unwrap();
+        let mut client = daemon.docker().spawn(&["pull", &slow.reference()]);
+        assert!(
+            within(Duration::from_secs(10), || count(&daemon) > before),
+            "it does not begin"
+        );
+        daemon.kill();
+        let _ = client.wait();
+        daemon.up().unwrap();
+        assert!(
+            within(Duration::from_secs(20), || count(&daemon) == before),
+            "{}",
+            count(&daemon)
+        );
+        let verified = daemon.cli().run(&["image", "verify", &old]);
+        assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+        let good = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::None).unwrap();
+        daemon.cli().ok(&["pull", "--delta=only", &good.reference()]);
+        is_new(&daemon, &update, &good.reference());
+    });
+}
