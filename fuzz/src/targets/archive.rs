@@ -40,6 +40,10 @@ mod contents {
         pub fn diff_of(&self, name: &str) -> Option<&Digest> {
             (!self.documents.contains_key(name)).then_some(&self.diff)
         }
+
+        pub fn has_deltas(&self) -> bool {
+            self.documents.len() % 2 == 1
+        }
     }
 }
 
