@@ -108,6 +108,17 @@ fn space_beside_docker() {
                 "create --name still --network none -v kept:/kept REGISTRY/one:1",
                 "system df --format {{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}",
                 "rmi -f REGISTRY/two:1 two",
+                // What is younger stays; what cannot be read takes nothing.
+                "container prune -f --filter until=1h",
+                "container prune -f --filter until=2020-01-01",
+                "container prune -f --filter until=soon",
+                "network prune -f --filter until=soon",
+                "image prune -af --filter until=1h30m",
+                "image prune -af --filter until=2020-01-01T00:00",
+                "system prune -af --filter until=10m",
+                "system prune -af --filter label=none",
+                "container prune -f --filter label!=x --filter until=1h",
+                "ps -a --format {{.Names}}",
                 "system prune -f",
                 "system df --format {{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}",
                 // Docker 20.10 takes named volumes too with --volumes, later ones and ours do not.

@@ -289,9 +289,8 @@ pub fn list(engine: &Engine, options: &ListOptions, version: (u32, u32)) -> Resu
     let created = |name: &String| -> Result<i64> { Ok(created_of(&config_of(engine, &find(engine, name)?)?)) };
     let before = first("before").map(created).transpose()?;
     let since = first("since").map(created).transpose()?;
-    let until = first("until")
-        .and_then(|text| Time::parse_query(text))
-        .map(|t| t.seconds);
+    let until = first("until").map(|text| api::moment::parse_moment(text).map_err(Error::invalid));
+    let until = until.transpose()?.map(|t| t.seconds);
     let parents: BTreeSet<String> = if options.all {
         BTreeSet::new()
     } else {

@@ -182,13 +182,12 @@ pub(crate) fn remove_anonymous(engine: &Engine, record: &Record) {
 }
 
 /// Removes volumes that nobody has: anonymous ones, with `all` the named too. Returns names and bytes.
-pub fn prune(engine: &Engine, all: bool, labels: &[String]) -> Result<(Vec<String>, u64)> {
+pub fn prune(engine: &Engine, all: bool, fits: impl Fn(&store::volumes::Volume) -> bool) -> Result<(Vec<String>, u64)> {
     let mut removed = Vec::new();
     let mut bytes = 0;
     for volume in engine.store.volumes.list()? {
         let anonymous = volume.labels.contains_key("com.docker.volume.anonymous");
-        let fits = labels.iter().all(|w| crate::image::matches_label(&volume.labels, w));
-        if (all || anonymous) && fits && users(engine, &volume.name).is_empty() {
+        if (all || anonymous) && fits(&volume) && users(engine, &volume.name).is_empty() {
             bytes += engine.store.volumes.size(&volume.name).unwrap_or(0);
             remove(engine, &volume.name, true)?;
             removed.push(volume.name.clone());

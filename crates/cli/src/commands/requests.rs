@@ -64,7 +64,7 @@ pub fn check_platform(text: &str) -> Result<(), Failure> {
     if text.is_empty() || (text.split('/').count() <= 3 && text.split('/').all(word)) {
         return Ok(());
     }
-    let quoted = crate::quote::quote(text);
+    let quoted = api::quote::quote(text);
     let why = "cannot parse platform specifier: invalid argument";
     Err(Failure::new(format!(
         "error parsing specified platform: {quoted}: {why}"
