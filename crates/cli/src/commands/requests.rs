@@ -6,6 +6,7 @@ use crate::config::auth_header;
 use crate::progress;
 use crate::terminal;
 use api::client::{Request, escape};
+use oci::platform::Platform;
 use oci::reference::{Reference, ReferenceError};
 use std::io::Write;
 
@@ -73,19 +74,23 @@ pub fn check_platform(text: &str) -> Result<(), Failure> {
 
 /// A platform as newer routes take it, as JSON; nothing for none.
 pub fn platform_json(said: &str) -> Result<String, Failure> {
-    let text = platform(said).to_lowercase();
+    let text = said.to_lowercase();
     if text.is_empty() {
         return Ok(text);
     }
     check_platform(&text)?;
-    let mut parts = text.split('/');
-    let mut part = || parts.next().unwrap_or_default();
-    let (os, architecture, variant) = (part(), part(), part());
-    let mut json = serde_json::json!({"os": os, "architecture": architecture});
-    if !variant.is_empty() {
-        json["variant"] = variant.into();
-    }
-    Ok(json.to_string())
+    // An architecture that is not said is the daemon's.
+    let host = Platform {
+        os: "linux".into(),
+        ..Platform::default()
+    };
+    let platform = Platform::parse(&text, &host).ok_or_else(|| {
+        Failure::new(format!(
+            "invalid platform: {}: unknown operating system or architecture: invalid argument",
+            api::quote::quote(&text)
+        ))
+    })?;
+    serde_json::to_string(&platform).map_err(|e| Failure::new(e.to_string()))
 }
 
 /// Pulls an image and shows how that goes on `out`; `quiet` shows nothing.
