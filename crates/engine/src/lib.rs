@@ -21,6 +21,7 @@ pub mod error;
 pub mod events;
 pub mod exec;
 pub mod export;
+mod filter;
 pub mod find_delta;
 mod gzip;
 mod health;

@@ -2,6 +2,7 @@
 
 use crate::container::{MountPoint, Record};
 use crate::error::{Error, Kind, Result};
+use crate::filter;
 use crate::{Engine, id};
 use api::volume::{CreateRequest, List, Volume};
 use std::collections::BTreeMap;
@@ -56,12 +57,13 @@ pub fn inspect(engine: &Engine, name: &str) -> Result<Volume> {
 /// All volumes that pass the filters.
 pub fn list(engine: &Engine, filters: &BTreeMap<String, Vec<String>>) -> Result<List> {
     let mut volumes = Vec::new();
+    let dangling = filter::flag(filters, "dangling")?;
     for volume in engine.store.volumes.list()? {
         let any = |name: &str, test: &dyn Fn(&String) -> bool| filters.get(name).is_none_or(|v| v.iter().any(test));
         let used = !users(engine, &volume.name).is_empty();
-        let fits = any("name", &|n| volume.name.contains(n.as_str()))
+        let fits = filter::any_name(filters, "name", &[&volume.name])
             && any("driver", &|d| d == "local")
-            && any("dangling", &|d| matches!(d.as_str(), "true" | "1") != used)
+            && dangling.is_none_or(|dangling| dangling != used)
             && filters
                 .get("label")
                 .is_none_or(|l| l.iter().all(|w| crate::image::matches_label(&volume.labels, w)));
