@@ -54,6 +54,10 @@ pub fn open(root: &Path) -> Result<Arc<Engine>> {
         bridge: "none".into(),
         iptables: false,
         default_cgroupns: String::new(),
+        default_ipc: String::new(),
+        host_gateway: None,
+        seccomp: None,
+        proxies: Default::default(),
     };
     let network = network::Config {
         bridge: "none".into(),

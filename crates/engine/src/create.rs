@@ -307,7 +307,10 @@ fn defaults(engine: &Engine, config: &mut ContainerConfig, host: &mut HostConfig
         host.runtime = engine.config.default_runtime.clone();
     }
     if host.ipc_mode.is_empty() {
-        host.ipc_mode = "private".into();
+        host.ipc_mode = match engine.config.default_ipc.as_str() {
+            "" => "private".into(),
+            mode => mode.into(),
+        };
     }
     if host.cgroupns_mode.is_empty() {
         host.cgroupns_mode = match (host.privileged, crate::info::cgroup_v2()) {

@@ -43,7 +43,7 @@ pub mod net_change;
 mod net_names;
 mod pace;
 mod parts;
-mod prepare;
+pub mod prepare;
 pub mod progress;
 pub mod pull;
 pub mod push;
