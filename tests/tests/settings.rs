@@ -198,7 +198,7 @@ fn proxies() {
         let daemon = started(
             g,
             Kind::Ours,
-            &[config.clone()],
+            std::slice::from_ref(&config),
             &[("HTTP_PROXY", dead.clone()), ("NO_PROXY", "*".into())],
         );
         let (code, asked) = pull(&daemon, &name);
