@@ -447,6 +447,10 @@ fn networks(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String> 
         }
         endpoint.get_or_insert_default().aliases = Some(aliases);
     }
+    let links = parsed.list("link");
+    if !links.is_empty() && is_user_defined(&name) {
+        endpoint.get_or_insert_default().links = Some(links);
+    }
     let (ip, ip6, local) = (parsed.text("ip"), parsed.text("ip6"), parsed.list("link-local-ip"));
     if !ip.is_empty() || !ip6.is_empty() || !local.is_empty() {
         let ipam = endpoint.get_or_insert_default().ipam_config.get_or_insert_default();
