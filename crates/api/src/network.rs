@@ -187,6 +187,7 @@ pub struct CreateRequest {
     pub attachable: bool,
     #[serde(deserialize_with = "null_default")]
     pub ingress: bool,
+    pub scope: String,
     #[serde(deserialize_with = "null_default")]
     pub config_only: bool,
     #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]

@@ -37,6 +37,7 @@ pub mod tree_tar;
 pub mod unpack;
 pub mod verify;
 pub mod view;
+pub mod volume_mounts;
 pub mod volumes;
 mod walk;
 
