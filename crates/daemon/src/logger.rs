@@ -35,7 +35,7 @@ impl Log for Logger {
 
 /// Writes one line.
 pub fn write(level: &str, message: &str) {
-    let quoted = serde_json::to_string(message).unwrap_or_default();
+    let quoted = json::to_string(message);
     let line = format!("time=\"{}\" level={level} msg={quoted}\n", api::time::now());
     // A log that cannot be written has nobody to be told.
     let _ = std::io::stderr().write_all(line.as_bytes());

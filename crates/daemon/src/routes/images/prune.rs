@@ -33,5 +33,5 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
             && filters.get("label!").is_none_or(|l| !l.iter().any(has))
             && until.is_none_or(|until| created.is_some_and(|at| at < until))
     })?;
-    Answer::json(&serde_json::json!({"ImagesDeleted": deleted, "SpaceReclaimed": bytes}))
+    Answer::json(&serde_json::json!({"ImagesDeleted": json::to_value(&deleted), "SpaceReclaimed": bytes}))
 }
