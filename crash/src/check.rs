@@ -2,114 +2,119 @@
 //! and removes everything to see that nothing stays.
 
 use crate::images::{self, Made};
-use crate::ledger::Expected;
+use crate::ledger::{Effects, Expected};
 use crate::{Result, root, work};
 use engine::Engine;
+use oci::reference::Reference;
 use oci::tar::{Entry, Kind, Reader};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
+use store::{ChainId, LayerInfo};
 
 fn say(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// The whole judgement; an error says what was lost, damaged or left over.
-pub fn check(path: &Path, expected: &Expected, seed: u64, bytes: u64) -> Result<()> {
-    let made = images::make(seed, bytes);
-    let tars: HashMap<String, &[u8]> = made
-        .iter()
-        .flat_map(|made| made.image.layers.iter().zip(&made.tars))
-        .map(|(layer, tar)| (layer.diff_id.clone(), &tar[..]))
-        .collect();
-    let engine = root::open(path)?;
-    let stale = engine.store.rw.unmount_stale(&Default::default());
-    if let Some(error) = stale.first() {
-        return Err(format!("unmount: {error}"));
-    }
-    let swept = engine.store.sweep();
-    if let Some(error) = swept.errors.first() {
-        return Err(format!("sweep: {error}"));
-    }
-    records(&engine, expected)?;
-    layers(&engine, &tars)?;
-    leftovers(&engine, path)?;
-    containers(&engine)?;
-    if !names(&path.join("balena-pulls"))?.is_empty() {
-        println!("resumes");
-    }
-    pull_anew(&engine, &made)?;
-    layers(&engine, &tars)?;
-    remove_all(&engine)?;
-    nothing_left(path)
+/// What crashes of one life are compared with: made once, however many there are.
+pub struct Judge {
+    made: [Made; 3],
+    /// By diff ID.
+    tars: HashMap<String, Arc<Vec<u8>>>,
+    /// Where the images can be pulled.
+    served: Vec<Reference>,
 }
 
-/// Everything acknowledged is there, and nothing that was never asked for.
-fn records(engine: &Engine, expected: &Expected) -> Result<()> {
-    let store = &engine.store;
-    let tags = store.tags.list().into_iter();
-    expected.compare(
-        "tag",
-        &tags.map(|(name, id)| (name.familiar(), id.to_string())).collect(),
-    )?;
-    let mut images = BTreeMap::new();
-    for id in store.images.list() {
-        store.images.config(&id).map_err(say)?;
-        images.insert(id.to_string(), "there".to_owned());
+impl Judge {
+    pub fn new(seed: u64, bytes: u64) -> Result<Judge> {
+        let made = images::make(seed, bytes);
+        let tars = made
+            .iter()
+            .flat_map(|made| made.image.layers.iter().zip(&made.tars))
+            .map(|(layer, tar)| (layer.diff_id.clone(), tar.clone()))
+            .collect();
+        let served = made.iter().map(root::serve).collect::<Result<_>>()?;
+        Ok(Judge { made, tars, served })
     }
-    expected.compare("image", &images)?;
-    for (name, id) in store.tags.list() {
-        if !images.contains_key(&id.to_string()) {
-            return Err(format!("tag {} names {id}, which is not there", name.familiar()));
+
+    /// The whole judgement; an error says what was lost, damaged or left over. Says if a pull was gone on with.
+    pub fn check(&self, path: &Path, expected: &Expected) -> Result<bool> {
+        // Power may have failed on a full device: it has to start all the same.
+        let engine = root::open(path)?;
+        let found = root::recover(&engine)?;
+        root::release(path)?;
+        expected.compare(&found)?;
+        tags_have_images(&found)?;
+        let damaged = layers(&engine, &self.tars, expected)?;
+        leftovers(&engine, path)?;
+        containers(&engine)?;
+        let resumes = !names(&path.join("balena-pulls"))?.is_empty();
+        if damaged && root::verify(&engine, None, false).is_ok() {
+            return Err("damage that was done is not found".into());
         }
+        self.pull_anew(&engine)?;
+        let nothing = Expected::nothing();
+        layers(&engine, &self.tars, &nothing)?;
+        remove_all(&engine)?;
+        nothing_left(path)?;
+        Ok(resumes)
     }
-    let mut containers = BTreeMap::new();
-    for id in store.containers.list().map_err(say)? {
-        // A directory without the record is a container that does not exist; the engine removes it.
-        match store.containers.read(&id, "config.v2.json").map_err(say)? {
-            Some(bytes) => drop(containers.insert(id, String::from_utf8_lossy(&bytes).into_owned())),
-            None => drop(store.containers.remove(&id).map_err(say)?),
+
+    fn pull_anew(&self, engine: &Engine) -> Result<()> {
+        for (made, reference) in self.made.iter().zip(&self.served) {
+            root::pull(engine, reference).map_err(|e| format!("afterwards: {e}"))?;
+            let id = engine.store.tags.get(reference).map(|id| id.to_string());
+            if id != Some(made.image.id()) {
+                return Err(format!("pulled anew, {} is {id:?}", reference.familiar()));
+            }
         }
+        Ok(())
     }
-    expected.compare("container", &containers)?;
-    for id in containers.keys() {
-        if store.rw.get(id).is_none() {
-            return Err(format!("container {id} has no layer"));
-        }
-    }
-    for id in store.rw.list() {
-        if !containers.contains_key(&id) {
-            store.rw.remove(&id).map_err(say)?;
+}
+
+fn tags_have_images(found: &Effects) -> Result<()> {
+    for (name, id) in found.iter().filter(|(name, _)| name.starts_with("tag ")) {
+        let image = format!("image {}", id.as_deref().unwrap_or(""));
+        if !found.iter().any(|(name, _)| *name == image) {
+            return Err(format!("{name} names {image}, which is not there"));
         }
     }
     Ok(())
 }
 
-/// Every layer is what its diff ID says, with every file as it was in its tar.
-fn layers(engine: &Engine, tars: &HashMap<String, &[u8]>) -> Result<()> {
+/// Every layer is what its diff ID says, with every file as it was in its tar. Says if one is not, which may be so
+/// because it was damaged on purpose.
+fn layers(engine: &Engine, tars: &HashMap<String, Arc<Vec<u8>>>, expected: &Expected) -> Result<bool> {
+    let mut damaged = false;
+    for (chain, info) in engine.store.layers.list() {
+        let tar = tars.get(info.diff_id.0.as_str()).map(|tar| &tar[..]);
+        if let Err(error) = layer(engine, &chain, &info, tar) {
+            if !expected.allows(&format!("layer {}", info.diff_id.0), "damaged") {
+                return Err(format!("layer {}: {error}", info.diff_id.0));
+            }
+            damaged = true;
+        }
+    }
+    Ok(damaged)
+}
+
+fn layer(engine: &Engine, chain: &ChainId, info: &LayerInfo, tar: Option<&[u8]>) -> Result<()> {
     let store = &engine.store;
-    for (chain, info) in store.layers.list() {
-        let about = |error: &dyn std::fmt::Display| format!("layer {}: {error}", info.diff_id.0);
-        let layer = store
-            .layers
-            .get(&chain)
-            .ok_or_else(|| about(&"its directory is gone"))?;
-        let mut hashing = store::hash::Hashing::new(std::io::sink());
-        store.layers.write_tar(&layer, &mut hashing).map_err(|e| about(&e))?;
-        let got = hashing.finish().0;
-        if got != info.diff_id.0 {
-            return Err(about(&format!("its tar is now {got}")));
-        }
-        let Some(tar) = tars.get(info.diff_id.0.as_str()) else {
-            continue;
-        };
-        let diff = store.layers.diff_path(&chain).map_err(say)?;
-        let mut reader = Reader::new(*tar);
-        while let Some(entry) = reader.next_entry().map_err(say)? {
-            compare(&entry, &diff).map_err(|e| about(&e))?;
-        }
+    let layer = store.layers.get(chain).ok_or("its directory is gone")?;
+    let mut hashing = store::hash::Hashing::new(std::io::sink());
+    store.layers.write_tar(&layer, &mut hashing).map_err(say)?;
+    let got = hashing.finish().0;
+    if got != info.diff_id.0 {
+        return Err(format!("its tar is now {got}"));
+    }
+    let Some(tar) = tar else { return Ok(()) };
+    let diff = store.layers.diff_path(chain).map_err(say)?;
+    let mut reader = Reader::new(tar);
+    while let Some(entry) = reader.next_entry().map_err(say)? {
+        compare(&entry, &diff)?;
     }
     Ok(())
 }
@@ -245,18 +250,6 @@ fn containers(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-fn pull_anew(engine: &Engine, made: &[Made]) -> Result<()> {
-    for made in made {
-        let reference = root::serve(made)?;
-        root::pull(engine, &reference).map_err(|e| format!("afterwards: {e}"))?;
-        let id = engine.store.tags.get(&reference).map(|id| id.to_string());
-        if id != Some(made.image.id()) {
-            return Err(format!("pulled anew, {} is {id:?}", reference.familiar()));
-        }
-    }
-    Ok(())
-}
-
 fn remove_all(engine: &Engine) -> Result<()> {
     let store = &engine.store;
     for container in store.rw.list() {
@@ -276,6 +269,7 @@ fn nothing_left(path: &Path) -> Result<()> {
     unfinished(path, "")?;
     for (directory, there) in [
         ("balena-pulls", &[][..]),
+        ("balena-damaged", &[]),
         ("overlay2", &["l"]),
         ("overlay2/l", &[]),
         ("image/overlay2/layerdb/sha256", &[]),

@@ -3,13 +3,14 @@
 use oci::tar::{Entry, Kind, Reader, Time};
 use serde_json::json;
 use std::io::Read;
+use std::sync::Arc;
 use tests::image::Tar;
 use tests::{Image, Layer};
 
 /// An image, and its layers' tars, base first.
 pub struct Made {
-    pub image: Image,
-    pub tars: Vec<Vec<u8>>,
+    pub image: Arc<Image>,
+    pub tars: Vec<Arc<Vec<u8>>>,
 }
 
 /// Makes the images of a seed, the largest of `bytes` together with its base. The third is a later one of the first.
@@ -19,20 +20,15 @@ pub fn make(seed: u64, bytes: u64) -> [Made; 3] {
     let first = tar(&mut random, "first", bytes / 2);
     let second = tar(&mut random, "second", bytes / 4);
     let third = later(&first);
-    let image = |layers: Vec<Layer>, cmd: &str| Image::new(layers, json!({"Cmd": [cmd]}));
+    let (lower, base) = (Layer::gzip(&base), Arc::new(base));
+    let make = |upper: Layer, tar: Vec<u8>, cmd: &str| Made {
+        image: Arc::new(Image::new(vec![lower.clone(), upper], json!({"Cmd": [cmd]}))),
+        tars: vec![base.clone(), Arc::new(tar)],
+    };
     [
-        Made {
-            image: image(vec![Layer::gzip(&base), Layer::gzip(&first)], "first"),
-            tars: vec![base.clone(), first],
-        },
-        Made {
-            image: image(vec![Layer::gzip(&base), Layer::plain(&second)], "second"),
-            tars: vec![base.clone(), second],
-        },
-        Made {
-            image: image(vec![Layer::gzip(&base), Layer::gzip(&third)], "third"),
-            tars: vec![base, third],
-        },
+        make(Layer::gzip(&first), first, "first"),
+        make(Layer::plain(&second), second, "second"),
+        make(Layer::gzip(&third), third, "third"),
     ]
 }
 

@@ -12,12 +12,15 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// What an operation is to change: `tag NAME`, `image ID`, `container ID`, and what it will be, if anything.
+/// What an operation is to change: `tag NAME`, `image ID`, `container ID`, and what it will be, if anything; `layer
+/// DIFF` is damaged or not.
 pub type Effects = Vec<(String, Option<String>)>;
 
 #[derive(Serialize, Deserialize)]
 struct Line {
     position: u64,
+    /// The kind of the operation: points are counted by it.
+    what: String,
     done: bool,
     effects: Effects,
 }
@@ -38,17 +41,36 @@ impl Writer {
     }
 
     /// Notes an operation, does it, and notes that it is done. One that fails stays in the balance.
-    pub fn operation<T>(&mut self, effects: Effects, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.line(false, &effects)?;
+    pub fn operation<T>(&mut self, what: &str, effects: Effects, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.line(what, false, &effects)?;
         let result = work()?;
-        self.line(true, &effects)?;
+        self.line(what, true, &effects)?;
         Ok(result)
     }
 
-    fn line(&mut self, done: bool, effects: &Effects) -> Result<()> {
+    /// One that is to fail, and to leave all as it was, which was without what it makes. Says if it failed.
+    pub fn attempt(&mut self, what: &str, effects: Effects, work: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        self.line(what, false, &effects)?;
+        let failed = work()?;
+        let nothing = effects.iter().map(|(name, _)| (name.clone(), None)).collect();
+        self.line(what, true, if failed { &nothing } else { &effects })?;
+        Ok(failed)
+    }
+
+    /// Notes what is there at the beginning of a life that goes on after a crash.
+    pub fn found(&mut self, effects: &Effects) -> Result<()> {
+        self.write(0, "found", true, effects)
+    }
+
+    fn line(&mut self, what: &str, done: bool, effects: &Effects) -> Result<()> {
         let log = std::fs::metadata(&self.log).map_err(|e| format!("look at {}: {e}", self.log.display()))?;
+        self.write(log.len(), what, done, effects)
+    }
+
+    fn write(&mut self, position: u64, what: &str, done: bool, effects: &Effects) -> Result<()> {
         let line = Line {
-            position: log.len(),
+            position,
+            what: what.into(),
             done,
             effects: effects.clone(),
         };
@@ -84,22 +106,30 @@ impl Expected {
         Ok(Expected(allowed))
     }
 
-    /// Compares with everything of a kind that was found.
-    pub fn compare(&self, kind: &str, found: &BTreeMap<String, String>) -> Result<()> {
+    /// For when nothing is in the balance.
+    pub fn nothing() -> Expected {
+        Expected(BTreeMap::new())
+    }
+
+    /// Says if something may have this value.
+    pub fn allows(&self, name: &str, value: &str) -> bool {
+        let values = self.0.get(name);
+        values.is_some_and(|values| values.contains(&Some(value.to_owned())))
+    }
+
+    /// Compares with everything that was found: all that was acknowledged is there, nothing that was never asked for.
+    pub fn compare(&self, found: &Effects) -> Result<()> {
         let nothing = BTreeSet::from([None]);
         for (name, value) in found {
-            let key = format!("{kind} {name}");
-            let allowed = self.0.get(&key).unwrap_or(&nothing);
-            if !allowed.contains(&Some(value.clone())) {
-                return Err(format!("{key} is {value}, allowed is {allowed:?}"));
+            let allowed = self.0.get(name).unwrap_or(&nothing);
+            if !allowed.contains(value) {
+                return Err(format!("{name} is {value:?}, allowed is {allowed:?}"));
             }
         }
-        for (key, allowed) in &self.0 {
-            let Some(name) = key.strip_prefix(kind).and_then(|rest| rest.strip_prefix(' ')) else {
-                continue;
-            };
-            if !found.contains_key(name) && !allowed.contains(&None) {
-                return Err(format!("{key} is lost, it was {allowed:?}"));
+        for (name, allowed) in &self.0 {
+            let is_found = found.iter().any(|(found, _)| found == name);
+            if !is_found && !allowed.contains(&None) {
+                return Err(format!("{name} is lost, it was {allowed:?}"));
             }
         }
         Ok(())

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! crash work  ROOT LEDGER LOG SEED BYTES [FAULT]   pulls, tags, creates, commits, removes; keeps the ledger
-//! crash check ROOT LEDGER POSITION SEED BYTES      recovers, compares with the ledger, pulls anew, removes all
+//! crash go-on ROOT LEDGER LOG SEED BYTES           pulls, updates and removes on what a crash left
+//! crash check ROOT LEDGER SEED BYTES               for each line `POSITION`: recovers, compares with the ledger, pulls
+//!                                                  anew, removes all; answers `good`, `resumed` or `bad SENTENCE`
 //! ```
 //!
 //! It links the engine and the store themselves; the only thing that is not as in the daemon is the feature
@@ -35,7 +37,8 @@ fn main() -> ExitCode {
             store::fault::choose(Some(fault));
             work(root, ledger, log, seed, bytes)
         }),
-        ["check", root, ledger, position, seed, bytes] => check(root, ledger, position, seed, bytes),
+        ["go-on", root, ledger, log, seed, bytes] => go_on(root, ledger, log, seed, bytes),
+        ["check", root, ledger, seed, bytes] => check(root, ledger, seed, bytes),
         _ => Err("usage: see the page of this program's source".into()),
     };
     match result {
@@ -54,10 +57,26 @@ fn work(root: &str, ledger: &str, log: &str, seed: &str, bytes: &str) -> Result<
     work::work(root.as_ref(), ledger, number(seed)?, number(bytes)?)
 }
 
-fn check(root: &str, ledger: &str, position: &str, seed: &str, bytes: &str) -> Result<()> {
+fn go_on(root: &str, ledger: &str, log: &str, seed: &str, bytes: &str) -> Result<()> {
+    store::fault::limit_batches(batch(number(bytes)?));
+    store::fault::boot_as("go on");
+    let ledger = ledger::Writer::create(ledger.as_ref(), log.as_ref())?;
+    work::go_on(root.as_ref(), ledger, number(seed)?, number(bytes)?)
+}
+
+fn check(root: &str, ledger: &str, seed: &str, bytes: &str) -> Result<()> {
     store::fault::boot_as("check");
-    let expected = ledger::Expected::read(ledger.as_ref(), number(position)?)?;
-    check::check(root.as_ref(), &expected, number(seed)?, number(bytes)?)
+    let judge = check::Judge::new(number(seed)?, number(bytes)?)?;
+    for line in std::io::stdin().lines() {
+        let position = line.map_err(|e| format!("read a position: {e}"))?;
+        let expected = ledger::Expected::read(ledger.as_ref(), number(&position)?)?;
+        match judge.check(root.as_ref(), &expected) {
+            Ok(false) => println!("good"),
+            Ok(true) => println!("resumed"),
+            Err(sentence) => println!("bad {}", sentence.replace('\n', " ")),
+        }
+    }
+    Ok(())
 }
 
 fn number(text: &str) -> Result<u64> {

@@ -4,9 +4,13 @@ use crate::images::{self, Made};
 use crate::ledger::{Effects, Writer};
 use crate::{Result, root};
 use engine::Engine;
+use engine::find_delta::Mode;
 use oci::reference::Reference;
+use oci::tar::{Kind, Reader};
 use serde_json::json;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use store::ImageId;
 
 /// Does it all on a fresh root.
@@ -14,12 +18,15 @@ pub fn work(path: &Path, ledger: Writer, seed: u64, bytes: u64) -> Result<()> {
     let [first, second, third] = images::make(seed, bytes);
     let engine = root::open(path)?;
     let mut life = Life {
+        root: path,
         engine: &engine,
         ledger,
     };
     let (a, b) = (root::serve(&first)?, root::serve(&second)?);
     let c = root::serve_update(&first, &third)?;
-    let kept = Reference::parse("kept:1").map_err(|e| e.to_string())?;
+    let d = root::serve_balena(&first, &third)?;
+    let kept = Reference::parse("kept:1").map_err(say)?;
+    let loaded = Reference::parse("loaded:1").map_err(say)?;
     let (one, two) = ("1".repeat(64), "2".repeat(64));
     life.pull(&a, &first)?;
     life.tag(&kept, &id(&first)?)?;
@@ -27,12 +34,20 @@ pub fn work(path: &Path, ledger: Writer, seed: u64, bytes: u64) -> Result<()> {
     life.update(&c, &third)?;
     life.pull_in_pieces(&b, &second)?;
     let committed = life.commit(&one, &id(&first)?)?;
+    life.damage(&first)?;
+    life.repair(&first)?;
     life.create(&two, &id(&second)?)?;
     life.remove(&b, &second)?;
     life.remove_container(&two)?;
+    life.load(&loaded, &second)?;
+    life.remove(&loaded, &second)?;
     life.pull(&b, &second)?;
     life.remove_image(&committed)?;
     life.remove(&c, &third)?;
+    life.without_room(&c, &third, Mode::Off)?;
+    life.without_room(&c, &third, Mode::Only)?;
+    life.update_by_balena(&d, &third)?;
+    life.remove(&d, &third)?;
     life.update(&c, &third)?;
     life.tag(&kept, &id(&second)?)?;
     life.remove(&a, &first)?;
@@ -40,6 +55,27 @@ pub fn work(path: &Path, ledger: Writer, seed: u64, bytes: u64) -> Result<()> {
     life.remove(&b, &second)?;
     life.remove(&c, &third)?;
     life.pull_in_pieces(&a, &first)
+}
+
+/// Goes on with what a crash left, as a device does when it has started again.
+pub fn go_on(path: &Path, mut ledger: Writer, seed: u64, bytes: u64) -> Result<()> {
+    let [first, second, third] = images::make(seed, bytes);
+    let engine = root::open(path)?;
+    ledger.found(&root::recover(&engine)?)?;
+    let mut life = Life {
+        root: path,
+        engine: &engine,
+        ledger,
+    };
+    let (a, b) = (root::serve(&first)?, root::serve(&second)?);
+    let c = root::serve_update(&first, &third)?;
+    life.pull_in_pieces(&b, &second)?;
+    life.pull(&a, &first)?;
+    life.update(&c, &third)?;
+    life.remove(&b, &second)?;
+    life.remove(&a, &first)?;
+    life.remove(&c, &third)?;
+    life.pull(&c, &third)
 }
 
 fn id(made: &Made) -> Result<ImageId> {
@@ -53,6 +89,7 @@ fn say(error: impl std::fmt::Display) -> String {
 }
 
 struct Life<'a> {
+    root: &'a Path,
     engine: &'a Engine,
     ledger: Writer,
 }
@@ -61,47 +98,145 @@ impl Life<'_> {
     fn pull(&mut self, reference: &Reference, made: &Made) -> Result<()> {
         let engine = self.engine;
         let effects = names(reference, made, Some(id(made)?.to_string()))?;
-        self.ledger.operation(effects, || root::pull(engine, reference))
+        self.ledger.operation("pull", effects, || root::pull(engine, reference))
     }
 
     /// By delta, or not at all.
     fn update(&mut self, reference: &Reference, made: &Made) -> Result<()> {
         let engine = self.engine;
         let effects = names(reference, made, Some(id(made)?.to_string()))?;
-        self.ledger.operation(effects, || root::update(engine, reference))
+        self.ledger.operation("update by delta", effects, || {
+            root::pull_with(engine, reference, Mode::Only)
+        })
     }
 
-    /// From a registry whose connections break and that is asked once each time.
+    /// By a delta image of balenaEngine's.
+    fn update_by_balena(&mut self, reference: &Reference, made: &Made) -> Result<()> {
+        let engine = self.engine;
+        let image = id(made)?.to_string();
+        let effects = vec![
+            (format!("image {image}"), Some("there".into())),
+            (format!("tag {}", reference.familiar()), Some(image)),
+        ];
+        self.ledger
+            .operation("update by balena delta", effects, || root::pull(engine, reference))
+    }
+
+    /// From an archive.
+    fn load(&mut self, name: &Reference, made: &Made) -> Result<()> {
+        let engine = self.engine;
+        let image = id(made)?.to_string();
+        let archive = made.image.docker_archive(&name.familiar());
+        let effects = vec![
+            (format!("image {image}"), Some("there".into())),
+            (format!("tag {}", name.familiar()), Some(image)),
+        ];
+        self.ledger.operation("load", effects, || root::load(engine, &archive))
+    }
+
+    /// On a device that gets full in the middle of it, or has too little room from the beginning.
+    fn without_room(&mut self, reference: &Reference, made: &Made, delta: Mode) -> Result<()> {
+        let (engine, root) = (self.engine, self.root);
+        // More than what comes, less than what comes of it.
+        let room = match (delta, made.image.layers.last(), made.tars.last()) {
+            (Mode::Off, Some(layer), Some(tar)) => (layer.blob.len() + tar.len()) / 2,
+            _ => 128 << 10,
+        };
+        let effects = names(reference, made, Some(id(made)?.to_string()))?;
+        let failed = self.ledger.attempt("pull without room", effects, || {
+            root::leave(root, room as u64)?;
+            let pulled = root::pull_with(engine, reference, delta);
+            root::release(root)?;
+            match pulled {
+                Err(error) if error.contains("no space left on device") => Ok(true),
+                Err(error) => Err(format!("on a full device: {error}")),
+                // What a file system calls free is an estimate.
+                Ok(()) => Ok(false),
+            }
+        })?;
+        match failed {
+            true => Ok(()),
+            false => self.remove(reference, made),
+        }
+    }
+
+    /// Puts another file in the place of one of an image's topmost layer, as a bad block would, and notes that it did.
+    fn damage(&mut self, made: &Made) -> Result<()> {
+        let (diff, path) = self.victim(made)?;
+        let root = self.root;
+        let effects = vec![(format!("layer {diff}"), Some("damaged".into()))];
+        self.ledger.operation("damage", effects, || {
+            // A new file: the old one may be another layer's, too.
+            let other = root.with_file_name("other");
+            std::fs::write(&other, b"not what was pulled").map_err(say)?;
+            std::fs::rename(&other, &path).map_err(say)
+        })
+    }
+
+    /// Finds that and heals it.
+    fn repair(&mut self, made: &Made) -> Result<()> {
+        let (diff, path) = self.victim(made)?;
+        let engine = self.engine;
+        let image = id(made)?.to_string();
+        let effects = vec![(format!("layer {diff}"), None)];
+        self.ledger.operation("verify and repair", effects, || {
+            if root::verify(engine, Some(&image), false).is_ok() {
+                return Err("damage was not found".into());
+            }
+            root::verify(engine, Some(&image), true)
+        })?;
+        match std::fs::read(&path).is_ok_and(|content| content != b"not what was pulled") {
+            true => Ok(()),
+            false => Err("damage was not repaired".into()),
+        }
+    }
+
+    /// The topmost layer's diff ID, and the path of its first file.
+    fn victim(&self, made: &Made) -> Result<(String, PathBuf)> {
+        let store = &self.engine.store;
+        let top = store.images.top_layer(&id(made)?).map_err(say)?;
+        let top = top.ok_or("an image without layers")?;
+        let tar = made.tars.last().ok_or("an image without layers")?;
+        let mut reader = Reader::new(&tar[..]);
+        let file = loop {
+            let entry = reader.next_entry().map_err(say)?.ok_or("a layer without files")?;
+            if entry.kind == Kind::Regular {
+                break entry.name;
+            }
+        };
+        let layer = made.image.layers.last().ok_or("an image without layers")?;
+        let diff = store.layers.diff_path(&top).map_err(say)?;
+        Ok((layer.diff_id.clone(), diff.join(OsStr::from_bytes(&file))))
+    }
+
+    /// From a registry whose connections break and that is asked once each time, then whatever is missing from another.
+    /// A layer without a place to go on from never comes whole from the first.
     fn pull_in_pieces(&mut self, reference: &Reference, made: &Made) -> Result<()> {
         let engine = self.engine;
-        let pieces = made
-            .image
-            .layers
-            .iter()
-            .map(|layer| layer.blob.len())
-            .max()
-            .unwrap_or(0)
-            / 3;
-        let broken = root::serve_in_pieces(made, pieces.max(4096))?;
-        let mut effects = names(&broken, made, Some(id(made)?.to_string()))?;
-        effects.extend(names(reference, made, Some(id(made)?.to_string()))?);
-        self.ledger.operation(effects, || {
+        let largest = made.image.layers.iter().map(|layer| layer.blob.len()).max();
+        let broken = root::serve_in_pieces(made, (largest.unwrap_or(0) / 3).max(4096))?;
+        let effects = names(&broken, made, Some(id(made)?.to_string()))?;
+        let failed = self.ledger.attempt("pull in pieces", effects, || {
             engine.set_registry(registry::Config {
                 max_attempts: 1,
                 ..registry::Config::default()
             });
-            let whole = (0..30).find(|_| root::pull(engine, &broken).is_ok());
+            let whole = (0..15).any(|_| root::pull(engine, &broken).is_ok());
             engine.set_registry(registry::Config::default());
-            whole.ok_or("a pull in pieces does not end")?;
-            root::pull(engine, reference)
-        })
+            Ok(!whole)
+        })?;
+        self.pull(reference, made)?;
+        match failed {
+            true => Ok(()),
+            false => self.remove(&broken, made),
+        }
     }
 
     fn tag(&mut self, name: &Reference, image: &ImageId) -> Result<()> {
         let effects = vec![(format!("tag {}", name.familiar()), Some(image.to_string()))];
         let store = &self.engine.store;
         self.ledger
-            .operation(effects, || store.tags.set(name, image).map(drop).map_err(say))
+            .operation("tag", effects, || store.tags.set(name, image).map(drop).map_err(say))
     }
 
     fn create(&mut self, container: &str, image: &ImageId) -> Result<()> {
@@ -109,7 +244,7 @@ impl Life<'_> {
         let top = store.images.top_layer(image).map_err(say)?;
         let top = top.and_then(|chain| store.layers.get(&chain));
         let effects = vec![(format!("container {container}"), Some(record(container)))];
-        self.ledger.operation(effects, || {
+        self.ledger.operation("create", effects, || {
             let init = &mut |merged: &Path| {
                 let made = std::fs::write(merged.join(".made"), b"");
                 made.map_err(|source| store::Error::Io {
@@ -156,7 +291,7 @@ impl Life<'_> {
             (format!("image {id}"), Some("there".into())),
             (format!("tag {}", committed()?.familiar()), Some(id.to_string())),
         ];
-        self.ledger.operation(effects, || {
+        self.ledger.operation("commit", effects, || {
             let staged = store.layers.stage(parent.as_ref()).map_err(say)?;
             let layer = staged
                 .unpack(&tar[..])
@@ -182,7 +317,7 @@ impl Life<'_> {
             .filter(|(key, _)| !(keeps && key.starts_with("image ")))
             .collect();
         let store = &self.engine.store;
-        self.ledger.operation(effects, || {
+        self.ledger.operation("remove", effects, || {
             for name in others.iter().filter(|name| ours.contains(&name.familiar())) {
                 store.tags.remove(name).map_err(say)?;
             }
@@ -200,7 +335,7 @@ impl Life<'_> {
             (format!("image {image}"), None),
             (format!("tag {}", tag.familiar()), None),
         ];
-        self.ledger.operation(effects, || {
+        self.ledger.operation("remove", effects, || {
             store.tags.remove(&tag).map_err(say)?;
             store.images.remove(image).map(drop).map_err(say)
         })
@@ -209,7 +344,7 @@ impl Life<'_> {
     fn remove_container(&mut self, container: &str) -> Result<()> {
         let store = &self.engine.store;
         let effects = vec![(format!("container {container}"), None)];
-        self.ledger.operation(effects, || {
+        self.ledger.operation("remove", effects, || {
             store.containers.remove(container).map_err(say)?;
             store.rw.remove(container).map_err(say)
         })

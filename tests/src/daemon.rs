@@ -23,6 +23,8 @@ pub enum Kind {
 pub struct Options {
     pub binary: PathBuf,
     pub extra: Vec<String>,
+    /// Variables of its environment, beside this process's.
+    pub environment: Vec<(String, String)>,
     /// Where its data root is, if not in its own temporary directory.
     pub data_root: Option<PathBuf>,
     /// A bridge to make, by name and address with prefix; in namespaces of one's own the default one does.
@@ -71,6 +73,7 @@ impl Daemon {
             .open(self.path("log"))?;
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.envs(self.options.environment.iter().cloned());
         let start = Instant::now();
         self.child = Some(command.spawn()?);
         let limit = start + Duration::from_secs(40);

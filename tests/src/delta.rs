@@ -1,7 +1,8 @@
 //! Deltas between images made by hand, as the artifacts that a registry holds.
 
-use crate::image::{Image, Layer, MANIFEST, sha256};
+use crate::image::{Image, Layer, MANIFEST, Tar, sha256};
 use delta::make::Survey;
+use delta::rsync::{self, Signature};
 use delta::{Contents, FileId};
 use serde_json::{Value, json};
 use std::io::{self, Read};
@@ -66,6 +67,29 @@ pub fn between(bases: &[&Layer], target: &Layer) -> Delta {
         bases: report.header.base.iter().map(|base| base.diff_id.to_string()).collect(),
         bytes,
     }
+}
+
+/// A delta image as balenaEngine makes one between two images, of which the lowest layers may be the same.
+pub fn balena_image(base: &Image, target: &Image) -> Image {
+    let mut tars = Vec::new();
+    for layer in &base.layers {
+        tars.append(&mut tar_of(layer));
+    }
+    let layers = target.layers.iter().enumerate().map(|(at, layer)| {
+        let same = (0..=at).all(|at| base.layers.get(at).map(|b| &b.diff_id) == Some(&target.layers[at].diff_id));
+        if same {
+            return Layer::gzip(&Tar::default().bytes());
+        }
+        let mut delta = Vec::new();
+        let signature = Signature::read(&mut &tars[..], tars.len() as u64);
+        let signature = signature.expect("memory is read");
+        rsync::write(&signature, &mut &tar_of(layer)[..], &mut delta).expect("memory is read and written");
+        Layer::gzip(&Tar::default().file("delta", 0o600, &delta).bytes())
+    });
+    let labels = json!({
+        "io.resin.delta.base": base.id(), "io.resin.delta.config": String::from_utf8_lossy(&target.config),
+    });
+    Image::new(layers.collect(), json!({"Labels": labels})).into_schema2()
 }
 
 /// A set of deltas as an OCI artifact.

@@ -2,6 +2,7 @@
 
 use crate::delta::{self, Artifact};
 use crate::image::{INDEX, Image, MANIFEST, sha256};
+use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Result, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -31,7 +32,7 @@ pub enum Fault {
 
 /// What it serves.
 struct Served {
-    image: Image,
+    image: Arc<Image>,
     /// What its referrers API lists; without any it has no such API.
     deltas: Vec<Artifact>,
 }
@@ -45,12 +46,13 @@ pub struct Double {
 
 impl Double {
     /// Serves an image under any name and tag.
-    pub fn start(image: Image, fault: Fault) -> Result<Double> {
+    pub fn start(image: impl Into<Arc<Image>>, fault: Fault) -> Result<Double> {
         Double::with_deltas(image, Vec::new(), fault)
     }
 
     /// The same with the referrers API, which lists these.
-    pub fn with_deltas(image: Image, deltas: Vec<Artifact>, fault: Fault) -> Result<Double> {
+    pub fn with_deltas(image: impl Into<Arc<Image>>, deltas: Vec<Artifact>, fault: Fault) -> Result<Double> {
+        let image = image.into();
         let image = Served { image, deltas };
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
@@ -96,6 +98,8 @@ fn serve(
         // What waits in the kernel to be sent was not sent.
         rustix::net::sockopt::set_socket_send_buffer_size(&stream, 64 << 10)?;
     }
+    // A head and its body are two writes: the second would wait for the client to acknowledge the first, 40 ms.
+    stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut out = stream;
     loop {
@@ -171,10 +175,10 @@ fn answer(
         (Fault::CutDeltas(bytes), Some(_)) => Fault::CutEvery(bytes),
         (fault, _) => fault,
     };
-    let mut blob = blob.clone();
+    let mut blob = Cow::from(blob);
     if fault == Fault::Corrupt {
         let middle = blob.len() / 2;
-        blob[middle] ^= 1;
+        blob.to_mut()[middle] ^= 1;
     }
     let start = from.unwrap_or(0).min(blob.len());
     let status = if from.is_some() { 206 } else { 200 };

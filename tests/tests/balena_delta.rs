@@ -1,10 +1,9 @@
 //! balenaEngine's deltas: loaded and pulled, with the base in the store or in a second one.
 
-use delta::rsync::{self, Signature};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
-use tests::delta::tar_of;
+use tests::delta::balena_image;
 use tests::image::{self, Image, Layer, Tar};
 use tests::{Daemon, Kind, ground};
 
@@ -89,25 +88,6 @@ fn what_balena_engine_saved_is_loaded() {
     });
 }
 
-/// A delta image between two, of which the lowest layers may be the same.
-fn delta_image(base: &Image, target: &Image) -> Image {
-    let tars: Vec<u8> = base.layers.iter().flat_map(tar_of).collect();
-    let layers = target.layers.iter().enumerate().map(|(at, layer)| {
-        let same = (0..=at).all(|at| base.layers.get(at).map(|b| &b.diff_id) == Some(&target.layers[at].diff_id));
-        if same {
-            return Layer::gzip(&Tar::default().bytes());
-        }
-        let signature = Signature::read(&mut &tars[..], tars.len() as u64).unwrap();
-        let mut delta = Vec::new();
-        rsync::write(&signature, &mut &tar_of(layer)[..], &mut delta).unwrap();
-        Layer::gzip(&Tar::default().file("delta", 0o600, &delta).bytes())
-    });
-    let labels = json!({
-        "io.resin.delta.base": base.id(), "io.resin.delta.config": String::from_utf8_lossy(&target.config),
-    });
-    Image::new(layers.collect(), json!({"Labels": labels})).into_schema2()
-}
-
 #[test]
 fn pulled_it_is_its_target() {
     ground::run(|g| {
@@ -125,7 +105,7 @@ fn pulled_it_is_its_target() {
             )
         };
         let (old, new) = (app("one\n"), app("two\n"));
-        let delta = delta_image(&old, &new);
+        let delta = balena_image(&old, &new);
         let daemon = g.daemon();
         let docker = daemon.docker();
         let base = g.registry.push("app", "old", &old).unwrap();

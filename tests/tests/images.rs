@@ -108,6 +108,17 @@ fn space_beside_docker() {
                 "create --name still --network none -v kept:/kept REGISTRY/one:1",
                 "system df --format {{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}",
                 "rmi -f REGISTRY/two:1 two",
+                // What is younger stays; what cannot be read takes nothing.
+                "container prune -f --filter until=1h",
+                "container prune -f --filter until=2020-01-01",
+                "container prune -f --filter until=soon",
+                "network prune -f --filter until=soon",
+                "image prune -af --filter until=1h30m",
+                "image prune -af --filter until=2020-01-01T00:00",
+                "system prune -af --filter until=10m",
+                "system prune -af --filter label=none",
+                "container prune -f --filter label!=x --filter until=1h",
+                "ps -a --format {{.Names}}",
                 "system prune -f",
                 "system df --format {{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}",
                 // Docker 20.10 takes named volumes too with --volumes, later ones and ours do not.
@@ -117,6 +128,70 @@ fn space_beside_docker() {
                 "system df --format {{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}",
             ],
         );
+    });
+}
+
+/// A platform that is asked for is one that the image must have; Docker asks since 1.46 to 1.50, its 20.10 only in `create`.
+#[test]
+fn another_platform_is_refused() {
+    ground::run(|g| {
+        let (daemon, docker) = g.daemon_with_busybox();
+        let archive = daemon.dir().join("busybox.tar");
+        let archive = archive.to_str().unwrap();
+        docker.ok(&["save", "-o", archive, "busybox"]);
+        for client in [docker, daemon.cli()] {
+            for (line, code, words) in [
+                (&["image", "inspect", "busybox"][..], 1, "was found but does not match"),
+                (&["history", "busybox"], 1, "was found but does not match"),
+                (&["save", "busybox"], 1, "was found but does not provide"),
+                (&["rmi", "-f", "busybox"], 0, "was found but does not match"),
+                (&["rmi", "busybox"], 1, "was found but does not match"),
+                (
+                    &["load", "-i", archive],
+                    1,
+                    "requested platform (linux/s390x) not found",
+                ),
+                (
+                    &["create", "--pull", "never", "busybox"],
+                    1,
+                    "was found but does not match",
+                ),
+                (&["import", "-", "x"], 0, ""),
+            ] {
+                let (verb, rest) = line.split_at(if line[0] == "image" { 2 } else { 1 });
+                let wanted = [verb, &["--platform", "linux/s390x"], rest].concat();
+                let ran = client.run_with(&wanted, &Tar::default().bytes());
+                assert_eq!(ran.code, code, "{wanted:?}: {}{}", ran.out, ran.err);
+                assert!(ran.err.contains(words), "{wanted:?}: {}", ran.err);
+            }
+            for own in ["linux", "linux/386"] {
+                let ran = client.run(&["image", "inspect", "--platform", own, "busybox"]);
+                assert_eq!(ran.code, i32::from(own == "linux/386"), "{own}: {}", ran.err);
+            }
+            // A client that is let pulls what the platform needs, as Docker's does.
+            let ran = client.run(&["create", "--platform", "linux/s390x", "busybox"]);
+            assert!(
+                ran.err.contains("Unable to find image 'busybox:latest' locally"),
+                "{}",
+                ran.err
+            );
+        }
+    });
+}
+
+/// A client that is still sending reads why it is refused, whatever the size of what it sends.
+#[test]
+fn a_refused_body_gets_its_answer() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let big = vec![0; 8 << 20];
+        for client in [daemon.docker(), daemon.cli()] {
+            let ran = client.run_with(&["import", "--platform", "windows", "-", "x"], &big);
+            assert_eq!(
+                (ran.code, ran.err.as_str()),
+                (1, "Error response from daemon: operating system is not supported\n")
+            );
+        }
     });
 }
 

@@ -44,6 +44,11 @@ fn containers_find_each_other_by_name() {
             asks(&docker, "db", &web[..12]),
             [ip_on(&docker, "web", "back").as_str()]
         );
+        // A link is a name that only this one knows.
+        run(&["--name", "linked", "--network", "back", "--link", "db:base"]);
+        assert_eq!(asks(&docker, "linked", "base"), [db.as_str()]);
+        assert!(asks(&docker, "web", "base").is_empty());
+        docker.ok(&["rm", "-f", "linked"]);
         let reverse = docker.run(&["exec", "web", "nslookup", &db]);
         assert!(reverse.out.contains("name = db.back"), "{}", reverse.out);
         assert_eq!(

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use std::time::Duration;
 use tests::client::within;
+use tests::compare::compare;
 use tests::{Daemon, ground, http};
 
 fn clean(mut daemon: Daemon) {
@@ -369,6 +370,98 @@ fn bad_requests_are_400_and_unknown_ones_404() {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        clean(daemon);
+    });
+}
+
+/// What is asked of a container and is not there is refused, by Docker's words where it refuses it too.
+#[test]
+fn what_cannot_be_had_is_refused() {
+    ground::run(|g| {
+        compare(
+            g,
+            &[
+                "create --network none --cpuset-cpus 9999 busybox",
+                "create --network none --cpuset-cpus x busybox",
+                "create --network none --cpuset-mems 77 busybox",
+                "create --network none --storage-opt size=1G busybox",
+                "create --network none --tmpfs /t:size=1m,noexec,mode=1777 --name tmp busybox",
+                "rm tmp",
+            ],
+        );
+        let (_daemon, docker) = g.daemon_with_busybox();
+        for (words, said) in [
+            (
+                &["--link", "other:alias"][..],
+                "a link (--link) on the default bridge is not supported by balena",
+            ),
+            (
+                &["--volume-driver", "far", "-v", "/x"],
+                "volume driver \"far\" is not supported by balena",
+            ),
+            (&["--isolation", "hyperv"], "linux only supports 'default'"),
+            (&["--gpus", "all"], "is not supported by balena"),
+            (&["--tmpfs", "/t:size=1m,what"], "invalid tmpfs option [\"what\"]"),
+        ] {
+            let ran = docker.run(&[&["create"], words, &["busybox"]].concat());
+            assert!(
+                ran.code != 0 && ran.err.contains(said),
+                "{words:?}: {} {}",
+                ran.code,
+                ran.err
+            );
+        }
+        assert_eq!(docker.ok(&["ps", "-aq"]), "");
+    });
+}
+
+/// Limits of a block device reach the kernel.
+#[test]
+fn block_devices_are_throttled() {
+    ground::run(|g| {
+        let (daemon, docker) = g.daemon_with_busybox();
+        let Some(device) = std::fs::read_dir("/sys/block").unwrap().flatten().find_map(|entry| {
+            let path = std::path::Path::new("/dev").join(entry.file_name());
+            let number = std::fs::read_to_string(entry.path().join("dev")).ok()?;
+            path.exists()
+                .then(|| (path.display().to_string(), number.trim().to_string()))
+        }) else {
+            println!("skipped: no block device here");
+            return;
+        };
+        let id = docker.ok(&[
+            "run",
+            "-d",
+            "--network=none",
+            &format!("--device-read-bps={}:1mb", device.0),
+            &format!("--device-write-iops={}:77", device.0),
+            "busybox",
+            "sleep",
+            "1000",
+        ]);
+        let limits = std::path::Path::new("/sys/fs/cgroup/blkio/docker").join(&id);
+        if limits.exists() {
+            for (file, rate) in [("read_bps", "1048576"), ("write_iops", "77")] {
+                let text = std::fs::read_to_string(limits.join(format!("blkio.throttle.{file}_device"))).unwrap();
+                assert_eq!(text.trim(), format!("{} {rate}", device.1));
+            }
+        } else {
+            println!("skipped: no blkio controller of cgroup v1 here");
+        }
+        let ran = docker.run(&[
+            "run",
+            "--rm",
+            "--network=none",
+            "--device-read-bps=/dev/none:1mb",
+            "busybox",
+        ]);
+        assert!(
+            ran.code != 0 && ran.err.contains("/dev/none"),
+            "{} {}",
+            ran.code,
+            ran.err
+        );
+        docker.ok(&["rm", "-f", &id]);
         clean(daemon);
     });
 }

@@ -52,6 +52,14 @@ impl Time {
             .saturating_add(i64::from(self.nanos))
     }
 
+    /// The moment so many nanoseconds after 1970, or before it.
+    pub fn of_nanos(nanos: i64) -> Time {
+        Time {
+            seconds: nanos.div_euclid(1_000_000_000),
+            nanos: u32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or(0),
+        }
+    }
+
     /// The time that passed from `earlier` until this; zero if it lies behind.
     pub fn since(self, earlier: Time) -> Duration {
         let nanos = (i128::from(self.seconds) - i128::from(earlier.seconds)) * 1_000_000_000 + i128::from(self.nanos)

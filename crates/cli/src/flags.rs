@@ -3,7 +3,7 @@
 //! `-itd`, `-p80:80`, `-p=80:80`, `--rm=false`, `--name x`, `--name=x`; options may stand behind arguments unless
 //! the command says that they end at its first one (`run`, `create`, `exec`). Texts of errors are pflag's.
 
-use crate::quote::quote;
+use api::quote::quote;
 use std::fmt;
 
 /// What kind of value a flag takes; help shows its name.

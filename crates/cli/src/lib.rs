@@ -14,7 +14,6 @@ mod flags;
 mod help;
 mod output;
 mod progress;
-mod quote;
 mod rows;
 mod stream;
 mod table;

@@ -3,6 +3,7 @@
 use crate::command::Failure;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A place for an archive.
@@ -46,7 +47,10 @@ impl Output {
         }
         let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let unfinished = path.with_file_name(format!(".tmp-{name}-{}", std::process::id()));
-        let written = File::create(&unfinished).and_then(|mut file| {
+        // An image may hold secrets: the user's alone, as docker makes it.
+        let mut options = File::options();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let written = options.open(&unfinished).and_then(|mut file| {
             io::copy(from, &mut file)?;
             fs::rename(&unfinished, &path)
         });
@@ -60,6 +64,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn whole_or_not_at_all() {
@@ -78,6 +83,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         Output::check(text).unwrap().fill(&mut &b"new"[..]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         assert!(Output::check("/no/such/directory/a.tar").is_err());
         assert!(Output::check(directory.path().to_str().unwrap()).is_err());

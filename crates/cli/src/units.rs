@@ -1,6 +1,5 @@
 //! Sizes, durations and moments as docker's users write them and as docker prints them.
 
-use crate::quote::quote;
 use api::time::Time;
 use std::time::Duration;
 
@@ -44,7 +43,12 @@ pub fn parse_size(text: &str) -> Result<i64, String> {
     let (number, suffix) = (&text[..last + usize::from(!space)], &text[last + 1..]);
     let size: f64 = match number.parse() {
         Ok(size) if !number.starts_with(|c: char| c.is_alphabetic()) => size,
-        _ => return Err(format!("strconv.ParseFloat: parsing {}: invalid syntax", quote(number))),
+        _ => {
+            return Err(format!(
+                "strconv.ParseFloat: parsing {}: invalid syntax",
+                api::quote::quote(number)
+            ));
+        }
     };
     if size < 0.0 {
         return Err(format!("invalid size: '{text}'"));
@@ -73,82 +77,19 @@ pub fn parse_size(text: &str) -> Result<i64, String> {
     Ok((size * 1024f64.powi(power)) as i64)
 }
 
-/// Reads Go's durations, `1h30m`, `1.5s`, `100ms`, into nanoseconds.
-pub fn parse_duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {}", quote(text));
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .unwrap_or(rest.len());
-        let value: f64 = rest[..end].parse().map_err(|_| invalid())?;
-        rest = &rest[end..];
-        let end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
-        let unit = match &rest[..end] {
-            "" => return Err(format!("time: missing unit in duration {}", quote(text))),
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            other => {
-                return Err(format!(
-                    "time: unknown unit {} in duration {}",
-                    quote(other),
-                    quote(text)
-                ));
-            }
-        };
-        total += value * unit;
-        rest = &rest[end..];
-    }
-    if total >= 9.3e18 {
-        return Err(invalid());
-    }
-    Ok((sign * total).round() as i64)
-}
-
 /// Reads `--since` and `--until`: a moment, or how long ago; gives what the API takes.
 pub fn parse_moment(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Ok(String::new());
+    if text.is_empty() || text == "0" {
+        return Ok(text.to_string());
     }
-    let show = |time: Time| format!("{}.{:09}", time.seconds, time.nanos);
     // Whole seconds, as docker: what happened in this one is then not yet "until 0s".
-    if text != "0"
-        && let Ok(nanos) = parse_duration(text)
-    {
+    if let Ok(nanos) = api::moment::parse_duration(text) {
         let then = Time::now().as_nanos().saturating_sub(nanos);
         return Ok(then.div_euclid(1_000_000_000).to_string());
     }
-    // Dates without a zone are taken as UTC; a device's zone is that or nobody's business.
-    let bare = text.trim_end_matches('Z');
-    let tries = [
-        text.to_string(),
-        format!("{bare}Z"),
-        format!("{bare}:00Z"),
-        format!("{bare}:00:00Z"),
-        format!("{bare}T00:00:00Z"),
-    ];
-    if let Some(time) = tries.iter().find_map(|text| Time::parse(text)) {
-        return Ok(show(time));
-    }
     match Time::parse_query(text) {
-        Some(_) => Ok(text.to_string()),
-        None => Err(format!("failed to parse value as time or duration: {}", quote(text))),
+        Some(_) if !text.contains('T') => Ok(text.to_string()),
+        _ => api::moment::parse_moment(text).map(|time| format!("{}.{:09}", time.seconds, time.nanos)),
     }
 }
 
@@ -227,7 +168,5 @@ mod tests {
             parse_moment("x").unwrap_err(),
             "failed to parse value as time or duration: \"x\""
         );
-        assert_eq!(parse_duration("1h30m"), Ok(5_400_000_000_000));
-        assert_eq!(parse_duration("5").unwrap_err(), "time: missing unit in duration \"5\"");
     }
 }

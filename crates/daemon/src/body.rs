@@ -12,10 +12,15 @@ use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Chunks in flight.
 const DEPTH: usize = 4;
+
+/// For how long the rest of a refused body is taken. A client that is still sending would find the connection closed, and
+/// not read the answer that says why.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// A request's body as a blocking reader.
 pub fn incoming(body: hyper::body::Incoming) -> Box<dyn Read + Send> {
@@ -40,10 +45,19 @@ async fn pump(mut body: hyper::body::Incoming, send: mpsc::Sender<io::Result<Byt
             Err(e) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, e)),
         };
         let ends = item.is_err();
-        if send.send(item).await.is_err() || ends {
+        if send.send(item).await.is_err() {
+            let _ = tokio::time::timeout(LINGER, spill(&mut body)).await;
+            return;
+        }
+        if ends {
             return;
         }
     }
+}
+
+/// Takes the rest of a body that its verb did not want.
+async fn spill(body: &mut hyper::body::Incoming) {
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 struct Input {

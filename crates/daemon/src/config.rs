@@ -169,7 +169,7 @@ const OPTIONS: &[Opt] = &[
         Flag,
         "Enable addition of iptables rules (default true)",
     ),
-    opt("ip6tables", "ip6tables", Flag, "Enable addition of ip6tables rules"),
+    opt("ip6tables", "ip6tables", Ignored, "Accepted and ignored"),
     opt(
         "ipv6",
         "ipv6",
@@ -278,7 +278,7 @@ const OPTIONS: &[Opt] = &[
         Text,
         "Path to use for daemon PID file (default \"/var/run/balena-engine.pid\")",
     ),
-    opt("raw-logs", "raw-logs", Flag, "Full timestamps without ANSI coloring"),
+    opt("raw-logs", "raw-logs", Ignored, "Accepted and ignored: always so"),
     opt("registry-mirror", "registry-mirrors", List, "Preferred registry mirror"),
     opt(
         "seccomp-profile",
@@ -289,8 +289,8 @@ const OPTIONS: &[Opt] = &[
     opt(
         "shutdown-timeout",
         "shutdown-timeout",
-        Text,
-        "Set the default shutdown timeout (default 15)",
+        Ignored,
+        "Accepted and ignored: containers outlive the daemon",
     ),
     short(
         "storage-driver",
@@ -300,25 +300,12 @@ const OPTIONS: &[Opt] = &[
         "Storage driver to use: overlay2",
     ),
     opt("storage-opt", "storage-opts", List, "Storage driver options"),
-    opt(
-        "delta-data-root",
-        "delta-data-root",
-        Text,
-        "Root directory of a second store, where bases of deltas are found",
-    ),
-    opt(
-        "delta-storage-driver",
-        "delta-storage-driver",
-        Text,
-        "Storage driver of that store: overlay2",
-    ),
-    opt(
-        "delta-storage-opt",
-        "delta-storage-opts",
-        List,
-        "Storage driver options of that store",
-    ),
+    // Not there, and said so: what they protect must not be open instead.
     opt("tls", "tls", Flag, ""),
+    opt("tlsverify", "tlsverify", Flag, ""),
+    opt("tlscacert", "tlscacert", Text, ""),
+    opt("tlscert", "tlscert", Text, ""),
+    opt("tlskey", "tlskey", Text, ""),
     opt(
         "userland-proxy",
         "userland-proxy",
@@ -340,7 +327,21 @@ const OPTIONS: &[Opt] = &[
     opt("runtimes", "runtimes", Json, ""),
     opt("features", "features", Json, ""),
     opt("proxies", "proxies", Json, ""),
-    opt("builder", "builder", Json, ""),
+    opt("builder", "builder", Ignored, ""),
+    opt("http-proxy", "", Text, "HTTP proxy URL to use for outgoing traffic"),
+    opt("https-proxy", "", Text, "HTTPS proxy URL to use for outgoing traffic"),
+    opt(
+        "no-proxy",
+        "",
+        Text,
+        "Comma-separated list of hosts or IP addresses for which the proxy is skipped",
+    ),
+    opt(
+        "default-address-pool",
+        "",
+        List,
+        "Pools that networks take subnets from: base=10.10.0.0/16,size=24",
+    ),
     opt("default-address-pools", "default-address-pools", Json, ""),
     opt(
         "default-cgroupns-mode",
@@ -367,6 +368,9 @@ const OPTIONS: &[Opt] = &[
 pub struct Given {
     values: BTreeMap<&'static str, Vec<String>>,
     json: BTreeMap<&'static str, Value>,
+    /// Which options somebody looked at: a test sees to it that it is all.
+    #[cfg(test)]
+    asked: std::cell::RefCell<std::collections::BTreeSet<String>>,
 }
 
 /// What the command line asked for.
@@ -378,10 +382,15 @@ pub enum Command {
 }
 
 impl Given {
+    fn of(&self, name: &str) -> Option<&Vec<String>> {
+        #[cfg(test)]
+        self.asked.borrow_mut().insert(name.to_string());
+        self.values.get(name)
+    }
+
     /// A text, or its default.
     pub fn text(&self, name: &str, default: &str) -> String {
-        self.values
-            .get(name)
+        self.of(name)
             .and_then(|v| v.last())
             .cloned()
             .unwrap_or_else(|| default.into())
@@ -389,15 +398,12 @@ impl Given {
 
     /// A flag, or its default.
     pub fn flag(&self, name: &str, default: bool) -> bool {
-        self.values
-            .get(name)
-            .and_then(|v| v.last())
-            .map_or(default, |v| v == "true")
+        self.of(name).and_then(|v| v.last()).map_or(default, |v| v == "true")
     }
 
     /// A number, or its default; an error names the option.
     pub fn number(&self, name: &str, default: u32) -> Result<u32, String> {
-        match self.values.get(name).and_then(|v| v.last()) {
+        match self.of(name).and_then(|v| v.last()) {
             None => Ok(default),
             Some(text) => text
                 .parse()
@@ -407,7 +413,7 @@ impl Given {
 
     /// All values.
     pub fn list(&self, name: &str) -> Vec<String> {
-        self.values.get(name).cloned().unwrap_or_default()
+        self.of(name).cloned().unwrap_or_default()
     }
 
     /// `key=value` pairs.
@@ -421,12 +427,14 @@ impl Given {
 
     /// What only the file can hold.
     pub fn json(&self, name: &str) -> Option<&Value> {
+        #[cfg(test)]
+        self.asked.borrow_mut().insert(name.to_string());
         self.json.get(name)
     }
 
     /// Whether it was given at all.
     pub fn has(&self, name: &str) -> bool {
-        self.values.contains_key(name)
+        self.of(name).is_some()
     }
 }
 
@@ -477,7 +485,7 @@ pub fn read(args: &[String]) -> Result<Command, String> {
         } else {
             return Err(format!("unknown command: balenad {arg}"));
         };
-        let is_switch = option.shape == Flag || option.name == "live-restore";
+        let is_switch = option.shape == Flag || matches!(option.name, "live-restore" | "ip6tables" | "raw-logs");
         let value = match value {
             Some(value) => value,
             None if is_switch => "true".into(),
@@ -621,6 +629,25 @@ mod tests {
             Command::Run(given) => Ok(*given),
             _ => panic!("not a run"),
         }
+    }
+
+    /// An option that is taken and then read by nobody would be a promise that is not kept.
+    #[test]
+    fn every_option_is_looked_at() {
+        let given = run(&["--config-file", "/dev/null"]).unwrap();
+        crate::settings::Settings::of(&given).unwrap();
+        let asked = given.asked.borrow();
+        let passed_over: Vec<&str> = OPTIONS
+            .iter()
+            .filter(|option| option.shape != Ignored && !asked.contains(option.name))
+            .map(|option| option.name)
+            .collect();
+        assert_eq!(passed_over, Vec::<&str>::new());
+        let mut names: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all, "an option is there twice");
     }
 
     #[test]

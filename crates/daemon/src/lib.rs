@@ -62,17 +62,19 @@ pub fn main(args: &[String]) -> i32 {
             };
         }
     };
-    let level = if given.flag("debug", false) {
-        "debug".to_string()
-    } else {
-        given.text("log-level", "info")
+    let settings = match settings::Settings::of(&given) {
+        Ok(settings) => settings,
+        Err(e) => {
+            eprintln!("failed to start daemon: {e}");
+            return 1;
+        }
     };
-    if let Err(e) = logger::start(&level) {
+    if let Err(e) = logger::start(&settings.log) {
         eprintln!("{e}");
         return 1;
     }
     std::panic::set_hook(Box::new(|panic| logger::write("fatal", &panic.to_string())));
-    match run(&given, args) {
+    match run(settings, args) {
         Ok(()) => 0,
         Err(e) => {
             logger::write("fatal", &format!("failed to start daemon: {e}"));
@@ -82,12 +84,16 @@ pub fn main(args: &[String]) -> i32 {
     }
 }
 
-fn run(given: &config::Given, args: &[String]) -> Result<(), String> {
+fn run(settings: settings::Settings, args: &[String]) -> Result<(), String> {
     // Before the first thread: every thread inherits the mask, and the signals are read in one place.
     let signals = SignalFd::new(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]).map_err(|e| format!("read signals: {e}"))?;
     let mut inheritance = anew::Inheritance::take();
-    let settings = settings::Settings::of(given)?;
     log::info!("Starting up");
+    if let Some(score) = settings.oom_score_adjust {
+        let file = "/proc/self/oom_score_adj";
+        std::fs::write(file, score.to_string())
+            .map_err(|e| format!("set --oom-score-adjust {score}: write {file}: {e}"))?;
+    }
     let _pidfile = pidfile::Pidfile::take(&settings.pidfile)?;
     prepare(&settings)?;
     // A descriptor or a few for each container and each client.
@@ -220,12 +226,7 @@ fn reload(engine: &Arc<Engine>, args: &[String]) {
         Ok(settings) => settings,
         Err(e) => return log::error!("reload the configuration: {e}"),
     };
-    let level = if given.flag("debug", false) {
-        "debug".to_string()
-    } else {
-        given.text("log-level", "info")
-    };
-    if let Err(e) = logger::start(&level) {
+    if let Err(e) = logger::start(&settings.log) {
         log::error!("reload the configuration: {e}");
     }
     log::info!("Reset Max Concurrent Downloads: {}", settings.engine.limits.downloads);

@@ -1,9 +1,13 @@
-//! The daemon's own log, in logrus' text form: `time="…" level=info msg="…"`.
+//! The daemon's own log, in logrus' text form, `time="…" level=info msg="…"`, or in its JSON.
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Logger;
+
+/// Whether lines are logrus' JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
 
 impl Log for Logger {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -36,14 +40,23 @@ impl Log for Logger {
 /// Writes one line.
 pub fn write(level: &str, message: &str) {
     let quoted = json::to_string(message);
-    let line = format!("time=\"{}\" level={level} msg={quoted}\n", api::time::now());
+    let time = api::time::now();
+    let line = match JSON.load(Ordering::Relaxed) {
+        true => format!("{{\"level\":\"{level}\",\"msg\":{quoted},\"time\":\"{time}\"}}\n"),
+        false => format!("time=\"{time}\" level={level} msg={quoted}\n"),
+    };
     // A log that cannot be written has nobody to be told.
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// Starts logging at a level named as dockerd names it.
-pub fn start(level: &str) -> Result<(), String> {
-    let filter = match level {
+/// Starts logging at a level and in a form named as dockerd names them.
+pub fn start(wanted: &crate::settings::Log) -> Result<(), String> {
+    match wanted.format.as_str() {
+        "text" | "" => JSON.store(false, Ordering::Relaxed),
+        "json" => JSON.store(true, Ordering::Relaxed),
+        other => return Err(format!("invalid log format: {other}")),
+    }
+    let filter = match wanted.level.as_str() {
         "debug" | "trace" => LevelFilter::Debug,
         "info" => LevelFilter::Info,
         "warn" | "warning" => LevelFilter::Warn,

@@ -7,6 +7,7 @@ use engine::{Config, Limits, Runtime};
 use oci::platform::Platform;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Everything that the daemon's parts are told.
@@ -17,6 +18,15 @@ pub struct Settings {
     pub hosts: Vec<String>,
     pub group: String,
     pub pidfile: PathBuf,
+    pub log: Log,
+    /// The daemon's own; `None` leaves it.
+    pub oom_score_adjust: Option<i32>,
+}
+
+/// How the daemon logs.
+pub struct Log {
+    pub level: String,
+    pub format: String,
 }
 
 impl Settings {
@@ -34,6 +44,13 @@ impl Settings {
         if !matches!(log_driver.as_str(), "json-file" | "none") {
             return Err(format!(
                 "log driver {log_driver:?} is not supported by balena: use json-file or none"
+            ));
+        }
+        refuse(given)?;
+        let ipc = given.text("default-ipc-mode", "private");
+        if !matches!(ipc.as_str(), "private" | "shareable") {
+            return Err(format!(
+                "IPC mode setting {ipc:?} is not supported as a default: use private or shareable"
             ));
         }
         let mut systemd_cgroup = false;
@@ -55,6 +72,7 @@ impl Settings {
         let shm = given.text("default-shm-size", "64m");
         let shm = engine::log_driver::parse_size(&shm).and_then(|s| i64::try_from(s).ok());
         let rate = engine::log_driver::parse_size(&given.text("max-download-rate", "0"));
+        let proxies = proxies(given)?;
         let engine = Config {
             data_root: absolute(&given.text("data-root", "/var/lib/balena-engine"))?,
             exec_root: absolute(&given.text("exec-root", "/var/run/balena-engine"))?,
@@ -90,6 +108,10 @@ impl Settings {
             bridge: given.text("bridge", "balena0"),
             iptables: given.flag("iptables", true),
             default_cgroupns: given.text("default-cgroupns-mode", ""),
+            default_ipc: ipc,
+            host_gateway: host_gateway(given)?,
+            seccomp: seccomp(given)?,
+            proxies: proxies.each_ref().map(|url| without_password(url)),
         };
         Ok(Settings {
             network: network_of(given)?,
@@ -102,8 +124,17 @@ impl Settings {
                     engine.platform.architecture
                 ),
                 max_attempts: given.number("max-download-attempts", 5)?,
+                proxies: registry::Proxies::new(&proxies[0], &proxies[1], &proxies[2]),
                 ..registry::Config::default()
             },
+            log: Log {
+                level: match given.flag("debug", false) {
+                    true => "debug".into(),
+                    false => given.text("log-level", "info"),
+                },
+                format: given.text("log-format", "text"),
+            },
+            oom_score_adjust: oom_score_adjust(given)?,
             pidfile: absolute(&given.text("pidfile", "/var/run/balena-engine.pid"))?,
             group: given.text("group", "balena-engine"),
             hosts,
@@ -112,8 +143,145 @@ impl Settings {
     }
 }
 
+/// Refuses what would be passed over otherwise.
+fn refuse(given: &Given) -> Result<(), String> {
+    for name in ["tls", "tlsverify"] {
+        if given.flag(name, false) {
+            return Err(format!(
+                "--{name} is not supported by balena: listen on a unix socket, and reach it by ssh"
+            ));
+        }
+    }
+    for name in ["tlscacert", "tlscert", "tlskey"] {
+        if given.has(name) {
+            return Err(format!(
+                "--{name} is not supported by balena: listen on a unix socket, and reach it by ssh"
+            ));
+        }
+    }
+    if given.flag("ipv6", false) {
+        return Err("--ipv6 is not supported by balena: the default bridge has IPv4 only".into());
+    }
+    for option in given.list("storage-opt") {
+        // The kernels that it was for are gone.
+        if !option.starts_with("overlay2.override_kernel_check=") {
+            return Err(format!("storage option {option:?} is not supported by balena"));
+        }
+    }
+    match given.json("features").and_then(|f| f.get("containerd-snapshotter")) {
+        None | Some(Value::Bool(false)) => Ok(()),
+        Some(_) => Err("feature containerd-snapshotter is not supported by balena: images are in overlay2".into()),
+    }
+}
+
+/// The profile of containers that name none: `None` is the built-in one, else `unconfined` or the profile's text.
+fn seccomp(given: &Given) -> Result<Option<String>, String> {
+    let path = given.text("seccomp-profile", "");
+    match path.as_str() {
+        "" | "builtin" | "default" => Ok(None),
+        "unconfined" => Ok(Some(path)),
+        _ => {
+            let text =
+                std::fs::read_to_string(&path).map_err(|e| format!("opening seccomp profile ({path}) failed: {e}"))?;
+            engine::prepare::check_seccomp(&text).map_err(|e| format!("seccomp profile {path}: {e}"))?;
+            Ok(Some(text))
+        }
+    }
+}
+
+fn host_gateway(given: &Given) -> Result<Option<IpAddr>, String> {
+    match given.text("host-gateway-ip", "").as_str() {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|_| format!("invalid argument \"{text}\" for \"--host-gateway-ip\" flag: it is no address")),
+    }
+}
+
+fn oom_score_adjust(given: &Given) -> Result<Option<i32>, String> {
+    let text = given.text("oom-score-adjust", "0");
+    let value = text.parse().ok().filter(|value| (-1000..=1000).contains(value));
+    match value {
+        None => Err(format!(
+            "invalid argument \"{text}\" for \"--oom-score-adjust\" flag: -1000 to 1000"
+        )),
+        value => Ok(value.filter(|value| *value != 0)),
+    }
+}
+
+/// The proxies for http, for https, and for whom there is none: flags before the file, the file before the environment.
+fn proxies(given: &Given) -> Result<[String; 3], String> {
+    let file = given.json("proxies");
+    if let Some(unknown) = file
+        .and_then(Value::as_object)
+        .and_then(|map| map.keys().find(|key| !PROXIES.contains(&key.as_str())))
+    {
+        return Err(format!(
+            "proxies: the following directive doesn't match any configuration option: {unknown}"
+        ));
+    }
+    let one = |name: &str| -> Result<String, String> {
+        let of_file = match file.and_then(|file| file.get(name)) {
+            None => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(_) => return Err(format!("proxies: invalid value for {name}")),
+        };
+        let given = Some(given.text(name, &of_file)).filter(|url| !url.is_empty());
+        Ok(given.unwrap_or_else(|| registry::Proxies::of_env(&name.replace('-', "_"))))
+    };
+    let [http, https, none] = PROXIES;
+    Ok([one(http)?, one(https)?, one(none)?])
+}
+
+const PROXIES: [&str; 3] = ["http-proxy", "https-proxy", "no-proxy"];
+
+/// A URL as it may be shown.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    match rest.rsplit_once('@') {
+        Some((_, host)) if !scheme.is_empty() => format!("{scheme}://xxxxx:xxxxx@{host}"),
+        _ => url.to_string(),
+    }
+}
+
+/// The pools that networks take their subnets from.
+fn pools(given: &Given) -> Result<Option<Vec<network::Pool>>, String> {
+    let pool = |base: &str, size: Option<u64>| -> Result<network::Pool, String> {
+        let bad = |why: &str| format!("default address pool {base}: {why}");
+        if base.contains(':') {
+            return Err(bad("IPv6 is not supported by balena"));
+        }
+        let subnet: network::Subnet = base.parse().map_err(|e| bad(&format!("{e}")))?;
+        let size = size.and_then(|size| u8::try_from(size).ok());
+        let size = size.filter(|size| (subnet.prefix()..=30).contains(size));
+        let size = size.ok_or_else(|| bad("its size must lie between that of the base and 30"))?;
+        Ok(network::Pool { base: subnet, size })
+    };
+    let mut pools = Vec::new();
+    for text in given.list("default-address-pool") {
+        let field = |name: &str| text.split(',').find_map(|pair| pair.trim().strip_prefix(name));
+        let base = field("base=").ok_or_else(|| format!("default address pool {text}: it has no base"))?;
+        pools.push(pool(base, field("size=").and_then(|size| size.parse().ok()))?);
+    }
+    match given.json("default-address-pools") {
+        None => {}
+        Some(Value::Array(list)) => {
+            for item in list {
+                let base = item.get("base").and_then(Value::as_str);
+                let base = base.ok_or_else(|| format!("default address pool {item}: it has no base"))?;
+                pools.push(pool(base, item.get("size").and_then(Value::as_u64))?);
+            }
+        }
+        Some(_) => return Err("invalid value for default-address-pools".into()),
+    }
+    Ok((!pools.is_empty()).then_some(pools))
+}
+
 /// The second store, which must be of the kind that we read.
 fn delta_data_root(given: &Given) -> Result<Option<PathBuf>, String> {
+    // Of the kernel's driver there is nothing to be set.
+    let _ = given.list("delta-storage-opt");
     match given.text("delta-storage-driver", "").as_str() {
         "" | "overlay2" => {}
         other => {
@@ -170,6 +338,9 @@ fn network_of(given: &Given) -> Result<network::Config, String> {
     config.masquerade = given.flag("ip-masq", true);
     config.icc = given.flag("icc", true);
     config.mtu = given.number("mtu", 0)?;
+    if let Some(pools) = pools(given)? {
+        config.pools = pools;
+    }
     let ip = given.text("ip", "0.0.0.0");
     config.default_ip = ip
         .parse()

@@ -271,11 +271,8 @@ pub(crate) fn write_files(engine: &Engine, container: &Container, record: &Recor
         .filter_map(|e| e.ip)
         .map(IpAddr::V4)
         .collect();
-    let gateway = engine
-        .networks
-        .default_bridge()
-        .and_then(|n| n.ipam)
-        .map(|i| i.gateway.to_string());
+    let of_bridge = || Some(IpAddr::V4(engine.networks.default_bridge()?.ipam?.gateway));
+    let gateway = engine.config.host_gateway.or_else(of_bridge).map(|ip| ip.to_string());
     let mut extra = Vec::new();
     for entry in record.host.extra_hosts.iter().flatten() {
         let (name, ip) = entry

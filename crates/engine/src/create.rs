@@ -2,7 +2,7 @@
 //! so that what is interrupted is swept and what is acknowledged is there after power fails.
 
 use crate::container::{Disk, Record};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::id::ContainerId;
 use crate::table::Container;
 use crate::{Engine, image, mounts, names, spec, volume};
@@ -307,7 +307,10 @@ fn defaults(engine: &Engine, config: &mut ContainerConfig, host: &mut HostConfig
         host.runtime = engine.config.default_runtime.clone();
     }
     if host.ipc_mode.is_empty() {
-        host.ipc_mode = "private".into();
+        host.ipc_mode = match engine.config.default_ipc.as_str() {
+            "" => "private".into(),
+            mode => mode.into(),
+        };
     }
     if host.cgroupns_mode.is_empty() {
         host.cgroupns_mode = match (host.privileged, crate::info::cgroup_v2()) {
@@ -417,6 +420,31 @@ fn validate(engine: &Engine, config: &ContainerConfig, host: &HostConfig, warnin
     match host.userns_mode.as_str() {
         "" | "host" => {}
         other => return Err(Error::not_supported(format!("user namespace mode \"{other}\""))),
+    }
+    if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
+        return Err(Error::invalid(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        ));
+    }
+    match host.volume_driver.as_str() {
+        "" | "local" => {}
+        other => return Err(Error::not_supported(format!("volume driver \"{other}\""))),
+    }
+    match host.isolation.as_str() {
+        "" | "default" => {}
+        other => {
+            return Err(Error::invalid(format!(
+                "invalid isolation: \"{other}\" - linux only supports 'default'"
+            )));
+        }
+    }
+    // On networks of one's own Docker reads those of the endpoint, and passes over these.
+    let own = crate::net_names::has_names(&host.network_mode) && host.network_mode != "default";
+    if !own && host.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        return Err(Error::new(
+            Kind::NotImplemented,
+            "a link (--link) on the default bridge is not supported by balena: on a network of one's own containers find each other by name",
+        ));
     }
     if host.device_requests.as_ref().is_some_and(|d| !d.is_empty()) {
         return Err(Error::not_supported("a device request (--gpus)"));

@@ -66,6 +66,29 @@ pub fn is_for(config: &ImageConfig, platform: &Platform) -> bool {
     platform.rank(&own).is_some()
 }
 
+/// Finds an image, which must be one of a platform if one is named.
+pub fn find_for(engine: &Engine, name: &str, platform: Option<&Platform>) -> Result<ImageId> {
+    let id = find(engine, name)?;
+    if let Some(platform) = platform {
+        must_be_for(engine, &id, &with_tag(name), platform)?;
+    }
+    Ok(id)
+}
+
+/// Refuses an image that a platform does not run.
+pub fn must_be_for(engine: &Engine, id: &ImageId, name: &str, platform: &Platform) -> Result<()> {
+    let config = config_of(engine, id)?;
+    if is_for(&config, platform) {
+        return Ok(());
+    }
+    let of = |part: &Option<String>| part.clone().unwrap_or_default();
+    Err(Error::not_found(format!(
+        "image with reference {name} was found but does not match the specified platform: wanted {platform}, actual: {}/{}",
+        of(&config.os),
+        of(&config.architecture)
+    )))
+}
+
 /// The labels of an image, as attributes of its events.
 pub fn labels_of(config: &ImageConfig) -> BTreeMap<String, String> {
     config
@@ -133,8 +156,8 @@ pub fn names_of(engine: &Engine, id: &ImageId) -> (Vec<String>, Vec<String>) {
 }
 
 /// The answer to `inspect`. Old versions of the API had fields more.
-pub fn inspect(engine: &Engine, name: &str, version: (u32, u32)) -> Result<Inspect> {
-    let id = find(engine, name)?;
+pub fn inspect(engine: &Engine, name: &str, platform: Option<&Platform>, version: (u32, u32)) -> Result<Inspect> {
+    let id = find_for(engine, name, platform)?;
     let config = config_of(engine, &id)?;
     let (repo_tags, repo_digests) = names_of(engine, &id);
     let size = i64::try_from(size_of(engine, &id)).unwrap_or(i64::MAX);
@@ -286,9 +309,8 @@ pub fn list(engine: &Engine, options: &ListOptions, version: (u32, u32)) -> Resu
     let created = |name: &String| -> Result<i64> { Ok(created_of(&config_of(engine, &find(engine, name)?)?)) };
     let before = first("before").map(created).transpose()?;
     let since = first("since").map(created).transpose()?;
-    let until = first("until")
-        .and_then(|text| Time::parse_query(text))
-        .map(|t| t.seconds);
+    let until = first("until").map(|text| api::moment::parse_moment(text).map_err(Error::invalid));
+    let until = until.transpose()?.map(|t| t.seconds);
     let parents: BTreeSet<String> = if options.all {
         BTreeSet::new()
     } else {
@@ -355,8 +377,8 @@ pub fn list(engine: &Engine, options: &ListOptions, version: (u32, u32)) -> Resu
 }
 
 /// How an image came to be, newest step first.
-pub fn history(engine: &Engine, name: &str) -> Result<Vec<api::image::History>> {
-    let id = find(engine, name)?;
+pub fn history(engine: &Engine, name: &str, platform: Option<&Platform>) -> Result<Vec<api::image::History>> {
+    let id = find_for(engine, name, platform)?;
     let config = config_of(engine, &id)?;
     let chain = match engine.store.images.top_layer(&id)? {
         Some(top) => engine.store.layers.chain(&top),

@@ -3,6 +3,7 @@
 use crate::Engine;
 use crate::container::{Record, State, status_line};
 use crate::error::{Error, Result};
+use crate::filter;
 use api::container::{Summary, SummaryHostConfig, SummaryNetworks, ports_of};
 use api::time::Time;
 use std::collections::BTreeMap;
@@ -64,6 +65,8 @@ struct Test<'a> {
     since: Option<Time>,
     ancestors: Vec<String>,
     exited: Vec<i64>,
+    /// Only tasks of a swarm: there are none.
+    tasks: bool,
 }
 
 impl Test<'_> {
@@ -89,9 +92,21 @@ impl Test<'_> {
                 return Err(Error::invalid(format!("invalid filter 'health={health}'")));
             }
         }
+        for filter in ["publish", "expose"] {
+            if let Some(port) = options
+                .filters
+                .get(filter)
+                .and_then(|v| v.iter().find(|port| range_of(port).is_none()))
+            {
+                return Err(Error::invalid(format!(
+                    "error while looking up for {filter} {port}: it is no port"
+                )));
+            }
+        }
         let exited = options.filters.get("exited").into_iter().flatten();
         let ancestors = options.filters.get("ancestor").into_iter().flatten();
         Ok(Test {
+            tasks: filter::flag(&options.filters, "is-task")? == Some(true),
             options,
             before: first("before").map(time_of).transpose()?.flatten(),
             since: first("since").map(time_of).transpose()?.flatten(),
@@ -119,9 +134,11 @@ impl Test<'_> {
         let health = record.health.as_ref().map_or("none", |h| h.status.as_str());
         let ports = &record.disk.network_settings.ports;
         let labels = record.disk.config.labels.clone().unwrap_or_default();
+        let name = record.disk.name.as_str();
         shown
-            && any("id", &|id| record.id.as_str().starts_with(id.as_str()))
-            && any("name", &|name| matches_name(name, &record.disk.name))
+            && !self.tasks
+            && filter::any_name(filters, "id", &[record.id.as_str()])
+            && filter::any_name(filters, "name", &[name, name.trim_start_matches('/')])
             && any("status", &|status| record.status() == status)
             && any("health", &|wanted| health == wanted)
             && any("ancestor", &|_| {
@@ -169,32 +186,18 @@ impl Test<'_> {
     }
 }
 
-/// Docker takes a regular expression here; the ones in use are plain text with `^` and `$`.
-fn matches_name(pattern: &str, name: &str) -> bool {
-    let (start, pattern) = match pattern.strip_prefix('^') {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    let (end, pattern) = match pattern.strip_suffix('$') {
-        Some(rest) => (true, rest),
-        None => (false, pattern),
-    };
-    let bare = name.strip_prefix('/').unwrap_or(name);
-    [name, bare].iter().any(|name| match (start, end) {
-        (true, true) => *name == pattern,
-        (true, false) => name.starts_with(pattern),
-        (false, true) => name.ends_with(pattern),
-        (false, false) => name.contains(pattern),
-    })
+/// `80`, `80/udp`, `80-90/tcp`: first, last, protocol.
+fn range_of(text: &str) -> Option<(u16, u16, &str)> {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (from, to) = range.split_once('-').unwrap_or((range, range));
+    Some((from.parse().ok()?, to.parse().ok()?, protocol))
 }
 
 fn same_port(key: &str, wanted: &str) -> bool {
-    let (number, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
-    let (range, wanted_protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-    let (from, to) = range.split_once('-').unwrap_or((range, range));
-    let parse = |text: &str| text.parse::<u16>().ok();
-    protocol == wanted_protocol
-        && matches!((parse(number), parse(from), parse(to)), (Some(n), Some(a), Some(b)) if (a..=b).contains(&n))
+    match (range_of(key), range_of(wanted)) {
+        (Some((port, _, protocol)), Some((from, to, wanted))) => protocol == wanted && (from..=to).contains(&port),
+        _ => false,
+    }
 }
 
 fn descends(engine: &Engine, record: &Record, ancestor: &str) -> bool {
@@ -277,9 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_ports() {
-        assert!(matches_name("eb", "/web") && matches_name("^/web$", "/web") && matches_name("^web$", "/web"));
-        assert!(!matches_name("^eb", "/web") && !matches_name("web2", "/web"));
+    fn ports() {
         assert!(same_port("80/tcp", "80") && same_port("80/tcp", "70-90/tcp") && !same_port("80/udp", "80"));
     }
 }

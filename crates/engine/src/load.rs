@@ -42,7 +42,18 @@ pub fn load(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: 
         false => progress.clone(),
     };
     let mut contents = contents::read(engine, request.archive, &shown, cancel)?;
-    let images = plan::images(&mut contents, request.platform.unwrap_or(&engine.config.platform))?;
+    let mut images = plan::images(&mut contents, request.platform.unwrap_or(&engine.config.platform))?;
+    if let Some(platform) = request.platform {
+        images.retain(|planned| {
+            let config = ImageConfig::parse(&planned.config);
+            config.is_ok_and(|config| image::is_for(&config, platform))
+        });
+        if images.is_empty() {
+            return Err(Error::not_found(format!(
+                "requested platform ({platform}) not found: the archive has images of other platforms only"
+            )));
+        }
+    }
     let mut used = Used::default();
     let loaded = images.into_iter().try_for_each(|planned| {
         let mut undo = Undo::new(engine);

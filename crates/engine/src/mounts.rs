@@ -41,6 +41,7 @@ pub fn parse(host: &HostConfig, image_volumes: impl Iterator<Item = String>) -> 
         if mounts.points.contains_key(&target) {
             return Err(Error::invalid(format!("Duplicate mount point: {target}")));
         }
+        check_tmpfs(options)?;
         mounts.tmpfs.insert(target, options.clone());
     }
     for target in image_volumes {
@@ -220,6 +221,59 @@ fn insert(points: &mut BTreeMap<String, MountPoint>, point: MountPoint) -> Resul
         return Err(Error::invalid(format!("Duplicate mount point: {}", point.destination)));
     }
     points.insert(point.destination.clone(), point);
+    Ok(())
+}
+
+/// Options that the kernel knows, of a mount and of tmpfs (tmpfs(5)).
+fn check_tmpfs(options: &str) -> Result<()> {
+    const WORDS: &[&str] = &[
+        "defaults",
+        "ro",
+        "rw",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "exec",
+        "noexec",
+        "sync",
+        "async",
+        "dirsync",
+        "remount",
+        "mand",
+        "nomand",
+        "atime",
+        "noatime",
+        "diratime",
+        "nodiratime",
+        "bind",
+        "rbind",
+        "unbindable",
+        "runbindable",
+        "private",
+        "rprivate",
+        "shared",
+        "rshared",
+        "slave",
+        "rslave",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "nostrictatime",
+    ];
+    const KEYS: &[&str] = &["mode", "uid", "gid", "size", "nr_inodes", "nr_blocks", "mpol"];
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let known = match option.split_once('=') {
+            Some((key, _)) => KEYS.contains(&key),
+            None => WORDS.contains(&option),
+        };
+        if !known {
+            return Err(Error::invalid(format!(
+                "invalid tmpfs option [{}]",
+                api::quote::quote(option)
+            )));
+        }
+    }
     Ok(())
 }
 

@@ -1,27 +1,33 @@
 //! Networks as the API lists them, with the containers that are on them.
 
 use crate::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::filter::{self, Filters};
 use api::network::{Ipam, IpamConfig, Network, NetworkContainer};
 use std::collections::BTreeMap;
 
 /// All networks that pass the filters.
-pub fn list(engine: &Engine, filters: &BTreeMap<String, Vec<String>>) -> Vec<Network> {
+pub fn list(engine: &Engine, filters: &Filters) -> Result<Vec<Network>> {
     let any = |name: &str, test: &dyn Fn(&String) -> bool| filters.get(name).is_none_or(|v| v.iter().any(test));
+    let dangling = filter::flag(filters, "dangling")?;
+    for wanted in filters.get("type").into_iter().flatten() {
+        if wanted != "builtin" && wanted != "custom" {
+            return Err(Error::invalid(format!("invalid filter: 'type'='{wanted}'")));
+        }
+    }
     let predefined = |name: &str| matches!(name, "bridge" | "host" | "none");
     let mut rows: Vec<Network> = engine
         .networks
         .list()
         .iter()
         .filter(|n| {
-            any("name", &|w| n.name.contains(w.as_str()))
-                && any("id", &|w| n.id.starts_with(w.as_str()))
+            filter::any_name(filters, "name", &[&n.name])
+                && filter::any_name(filters, "id", &[&n.id])
                 && any("driver", &|w| n.driver.as_str() == w)
                 && any("scope", &|w| w == "local")
                 && any("type", &|w| (w == "builtin") == predefined(&n.name))
-                && any("dangling", &|w| {
-                    matches!(w.as_str(), "true" | "1")
-                        == (engine.networks.endpoints(&n.id).is_empty() && !predefined(&n.name))
+                && dangling.is_none_or(|dangling| {
+                    dangling == (engine.networks.endpoints(&n.id).is_empty() && !predefined(&n.name))
                 })
                 && filters
                     .get("label")
@@ -30,7 +36,7 @@ pub fn list(engine: &Engine, filters: &BTreeMap<String, Vec<String>>) -> Vec<Net
         .map(|n| wire(engine, n, false))
         .collect();
     rows.sort_by(|a, b| a.name.cmp(&b.name));
-    rows
+    Ok(rows)
 }
 
 /// One network.

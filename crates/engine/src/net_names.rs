@@ -59,6 +59,15 @@ pub(crate) fn serve(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<
     Ok(())
 }
 
+/// What a container is linked to under a name, on a network: `--link other:alias`.
+fn linked<'a>(record: &'a Record, network: &str, name: &str) -> Option<&'a str> {
+    let endpoint = record.disk.network_settings.networks.get(network)?.as_ref()?;
+    endpoint.links.iter().flatten().find_map(|link| {
+        let (target, alias) = link.split_once(':').unwrap_or((link, link));
+        alias.eq_ignore_ascii_case(name).then_some(target)
+    })
+}
+
 /// The networks as one container sees them.
 struct Seen {
     engine: Weak<Engine>,
@@ -96,7 +105,15 @@ impl Seen {
 
 impl Names for Seen {
     fn lookup(&self, name: &str) -> Option<Vec<Ipv4Addr>> {
+        let own = self.engine.upgrade()?.containers.find(self.container.as_str());
+        let own = own.map(|container| container.record().clone()).ok();
         let found = self.each(|record, endpoint| {
+            let link = own.as_ref().and_then(|own| linked(own, &endpoint.network, name));
+            if let Some(target) = link {
+                let names = names_of(record, &endpoint.network);
+                let is_it = record.id.as_str() == target || names.iter().any(|own| own == target);
+                return endpoint.ip.filter(|_| is_it);
+            }
             let suffix = format!(".{}", endpoint.network.to_ascii_lowercase());
             let bare = name.strip_suffix(&suffix).unwrap_or(name);
             let names = names_of(record, &endpoint.network);

@@ -13,6 +13,7 @@ use network::Networks;
 use oci::platform::Platform;
 use registry::Registry;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use store::Store;
@@ -53,6 +54,14 @@ pub struct Config {
     pub bridge: String,
     pub iptables: bool,
     pub default_cgroupns: String,
+    /// `private` or `shareable`; empty is `private`.
+    pub default_ipc: String,
+    /// What `host-gateway` stands for; `None` is the default bridge's address.
+    pub host_gateway: Option<IpAddr>,
+    /// The seccomp profile of containers that name none, `unconfined`, or `None` for the built-in one.
+    pub seccomp: Option<String>,
+    /// For http, for https, and for whom there is none; for `info`, without passwords.
+    pub proxies: [String; 3],
 }
 
 /// How much is done at a time.

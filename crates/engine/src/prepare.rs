@@ -76,7 +76,10 @@ pub(crate) fn prepare(engine: &Engine, record: &Record, rootfs: &Path, sandbox: 
         }
     }
     let init = record.host.init.unwrap_or(engine.config.init);
-    let mut seccomp = SeccompChoice::Default;
+    let mut seccomp = match &engine.config.seccomp {
+        None => SeccompChoice::Default,
+        Some(text) => seccomp_choice(text)?,
+    };
     let mut no_new_privileges = engine.config.no_new_privileges;
     for option in record.host.security_opt.iter().flatten() {
         match security_option(option)? {
@@ -132,6 +135,24 @@ pub(crate) enum SecurityOption {
     Ignored,
 }
 
+/// Reads a seccomp profile: `unconfined`, `builtin`, or its text.
+fn seccomp_choice(text: &str) -> Result<SeccompChoice> {
+    match text {
+        "unconfined" => Ok(SeccompChoice::Unconfined),
+        "builtin" => Ok(SeccompChoice::Default),
+        json => {
+            let profile = rt::Seccomp::from_slice(json.as_bytes())
+                .map_err(|e| Error::invalid(format!("Decoding seccomp profile failed: {e}")))?;
+            Ok(SeccompChoice::Profile(Box::new(profile)))
+        }
+    }
+}
+
+/// Looks at a profile before any container has it.
+pub fn check_seccomp(text: &str) -> Result<()> {
+    seccomp_choice(text).map(drop)
+}
+
 /// Reads one `--security-opt`.
 pub(crate) fn security_option(option: &str) -> Result<SecurityOption> {
     let bad = || Error::invalid(format!("invalid --security-opt 2: \"{option}\""));
@@ -142,13 +163,7 @@ pub(crate) fn security_option(option: &str) -> Result<SecurityOption> {
     match (key, value) {
         ("no-new-privileges", "" | "true") => Ok(SecurityOption::NoNewPrivileges(true)),
         ("no-new-privileges", "false") => Ok(SecurityOption::NoNewPrivileges(false)),
-        ("seccomp", "unconfined") => Ok(SecurityOption::Seccomp(SeccompChoice::Unconfined)),
-        ("seccomp", "builtin") => Ok(SecurityOption::Seccomp(SeccompChoice::Default)),
-        ("seccomp", json) => {
-            let profile = rt::Seccomp::from_slice(json.as_bytes())
-                .map_err(|e| Error::invalid(format!("Decoding seccomp profile failed: {e}")))?;
-            Ok(SecurityOption::Seccomp(SeccompChoice::Profile(Box::new(profile))))
-        }
+        ("seccomp", profile) => seccomp_choice(profile).map(SecurityOption::Seccomp),
         ("apparmor", "unconfined") | ("label", "disable") | ("apparmor", "docker-default") => {
             Ok(SecurityOption::Ignored)
         }

@@ -67,16 +67,7 @@ pub fn push(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: 
     };
     if let Some(platform) = request.platform {
         for (reference, id) in &wanted {
-            let config = image::config_of(engine, id)?;
-            if !image::is_for(&config, platform) {
-                let of = |part: &Option<String>| part.clone().unwrap_or_default();
-                return Err(Error::not_found(format!(
-                    "image with reference {} was found but does not match the specified platform: wanted {platform}, actual: {}/{}",
-                    reference.familiar(),
-                    of(&config.os),
-                    of(&config.architecture)
-                )));
-            }
+            image::must_be_for(engine, id, &reference.familiar(), platform)?;
         }
     }
     let several = wanted.len() > 1;

@@ -54,7 +54,7 @@ pub fn update(engine: &Engine, name: &str, wanted: &HostConfig) -> Result<Vec<St
     }
     spec::check_resources(host, crate::info::cpus())?;
     if let (true, Some(shim)) = (record.is_running(), shim) {
-        let mut limits = spec::resources(&record.host, &[]);
+        let mut limits = spec::resources(&record.host, &[])?;
         limits.devices.clear();
         shim.update(&limits)
             .context(format!("Cannot update container {}", container.id))?;

@@ -2,6 +2,7 @@
 
 use crate::container::{MountPoint, Record};
 use crate::error::{Error, Kind, Result};
+use crate::filter;
 use crate::{Engine, id};
 use api::volume::{CreateRequest, List, Volume};
 use std::collections::BTreeMap;
@@ -56,12 +57,13 @@ pub fn inspect(engine: &Engine, name: &str) -> Result<Volume> {
 /// All volumes that pass the filters.
 pub fn list(engine: &Engine, filters: &BTreeMap<String, Vec<String>>) -> Result<List> {
     let mut volumes = Vec::new();
+    let dangling = filter::flag(filters, "dangling")?;
     for volume in engine.store.volumes.list()? {
         let any = |name: &str, test: &dyn Fn(&String) -> bool| filters.get(name).is_none_or(|v| v.iter().any(test));
         let used = !users(engine, &volume.name).is_empty();
-        let fits = any("name", &|n| volume.name.contains(n.as_str()))
+        let fits = filter::any_name(filters, "name", &[&volume.name])
             && any("driver", &|d| d == "local")
-            && any("dangling", &|d| matches!(d.as_str(), "true" | "1") != used)
+            && dangling.is_none_or(|dangling| dangling != used)
             && filters
                 .get("label")
                 .is_none_or(|l| l.iter().all(|w| crate::image::matches_label(&volume.labels, w)));
@@ -182,13 +184,12 @@ pub(crate) fn remove_anonymous(engine: &Engine, record: &Record) {
 }
 
 /// Removes volumes that nobody has: anonymous ones, with `all` the named too. Returns names and bytes.
-pub fn prune(engine: &Engine, all: bool, labels: &[String]) -> Result<(Vec<String>, u64)> {
+pub fn prune(engine: &Engine, all: bool, fits: impl Fn(&store::volumes::Volume) -> bool) -> Result<(Vec<String>, u64)> {
     let mut removed = Vec::new();
     let mut bytes = 0;
     for volume in engine.store.volumes.list()? {
         let anonymous = volume.labels.contains_key("com.docker.volume.anonymous");
-        let fits = labels.iter().all(|w| crate::image::matches_label(&volume.labels, w));
-        if (all || anonymous) && fits && users(engine, &volume.name).is_empty() {
+        if (all || anonymous) && fits(&volume) && users(engine, &volume.name).is_empty() {
             bytes += engine.store.volumes.size(&volume.name).unwrap_or(0);
             remove(engine, &volume.name, true)?;
             removed.push(volume.name.clone());

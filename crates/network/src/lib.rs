@@ -32,6 +32,7 @@ mod takeover;
 
 pub use endpoints::{EndpointConfig, EndpointState};
 pub use error::{Error, ErrorKind, Result};
+pub use ipam::Pool;
 pub use netns::Sandbox;
 pub use networks::{Config, Networks, NewNetwork};
 pub use record::{Driver, Network};

@@ -66,6 +66,8 @@ impl Platform {
         };
         match parts[..] {
             ["linux"] => Some(host.clone()),
+            // Go's names of the systems that images are made for; no more of them is asked than whether it is one.
+            [os @ ("windows" | "darwin" | "freebsd")] => Some(make(os, &host.architecture, &host.variant)),
             [one] => is_architecture(one).then(|| make("linux", one, "")),
             [os, architecture] => Some(make(os, architecture, "")),
             [os, architecture, variant] => Some(make(os, architecture, variant)),
@@ -201,6 +203,7 @@ mod tests {
             Platform::parse("linux/aarch64", &host).unwrap().to_string(),
             "linux/arm64"
         );
+        assert_eq!(Platform::parse("windows", &host).unwrap().to_string(), "windows/arm/v7");
         for bad in ["", "/", "a//b", "a/b/c/d", "plan9 x", "quux"] {
             assert!(Platform::parse(bad, &host).is_none(), "{bad}");
         }

@@ -1,6 +1,6 @@
 //! Why a registry did not give what was asked, in the words Docker prints.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use json::Deserialize;
 use oci::digest::Digest;
@@ -155,8 +155,7 @@ impl Error {
         let status = response.status;
         let retry_after = response
             .header("retry-after")
-            .and_then(|value| value.trim().parse().ok())
-            .map(Duration::from_secs);
+            .and_then(|value| crate::retry_after::read(value, SystemTime::now()));
         if !(400..500).contains(&status) {
             let reason = response.reason.clone();
             response.body.drain();

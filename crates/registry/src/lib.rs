@@ -18,6 +18,7 @@ mod hash;
 mod http;
 mod referrers;
 mod repository;
+mod retry_after;
 mod search;
 mod token;
 mod upload;

@@ -420,7 +420,8 @@ impl Layers {
                 overlay::remove_slowly(&self.0.layout, &info.cache_id)?;
             }
             let removed = durable::remove_tree_durable(&self.0.layout.layer_record(&chain))
-                .and_then(|_| overlay::remove(&self.0.layout, &info.cache_id));
+                .and_then(|_| overlay::remove(&self.0.layout, &info.cache_id))
+                .and_then(|()| self.set_damaged(&chain, false));
             self.unstage_name(&info.cache_id);
             if let Some(parent) = &info.parent {
                 self.count(parent, |node| node.children = node.children.saturating_sub(1));

@@ -5,10 +5,11 @@
 //! give are touched, so BuildKit's and other programs' directories stay.
 
 use crate::error::{Doing, Error, Result};
-use crate::layers::Layers;
+use crate::layers::{ChainId, Layers};
 use crate::layout::Layout;
 use crate::rw::RwLayers;
 use crate::{durable, id, overlay, partial, walk};
+use oci::digest::Digest;
 use rustix::mount::UnmountFlags;
 use std::fs;
 use std::path::Path;
@@ -34,6 +35,7 @@ pub(crate) fn sweep(layout: &Layout, layers: &Layers, rw: &RwLayers) -> Swept {
         orphans(layout, layers, rw, &mut swept),
         links(layout, &mut swept),
         temporary(layout, layers, &mut swept),
+        notes(layout, layers, &mut swept),
     ];
     swept
         .errors
@@ -89,6 +91,22 @@ fn links(layout: &Layout, swept: &mut Swept) -> Result<()> {
     Ok(())
 }
 
+/// Notes of damage to layers that are gone: one that is pulled again is another.
+fn notes(layout: &Layout, layers: &Layers, swept: &mut Swept) -> Result<()> {
+    if layers.cache_ids().is_none() {
+        return Ok(());
+    }
+    for name in list(&layout.damaged())? {
+        let chain = Digest::from_hex(&name).ok().map(ChainId::from_digest);
+        if chain.is_some_and(|chain| layers.info(&chain).is_none()) {
+            let path = layout.damaged().join(&name);
+            fs::remove_file(&path).doing("remove", &path)?;
+            swept.temporary += 1;
+        }
+    }
+    Ok(())
+}
+
 fn temporary(layout: &Layout, layers: &Layers, swept: &mut Swept) -> Result<()> {
     let image = layout.repositories();
     let image = image.parent().unwrap_or(layout.root());
@@ -102,6 +120,7 @@ fn temporary(layout: &Layout, layers: &Layers, swept: &mut Swept) -> Result<()> 
         layout.mounts(),
         layout.containers(),
         layout.volumes(),
+        layout.damaged(),
     ];
     for parent in [layout.containers(), image.join("imagedb/metadata/sha256")] {
         directories.extend(

@@ -168,3 +168,32 @@ fn another_layer_never_takes_its_place() {
     assert_eq!(damage(&root, &layer, true), Vec::<String>::new());
     assert_eq!(root.overlays().len(), 1);
 }
+
+/// Found by the crash campaign: power failed while the note of a damaged layer was written, and its temporary name
+/// stayed for ever; so did the note of a layer that was removed, and the same layer pulled anew counted as damaged.
+#[test]
+fn no_note_outlives_its_layer() {
+    if !root() {
+        return;
+    }
+    let root = Root::new();
+    let layer = root.layer(None, &tar()).unwrap();
+    fs::remove_file(root.diff(&layer).join("last")).unwrap();
+    assert_eq!(damage(&root, &layer, true), ["last: missing"]);
+    let chain = layer.chain_id().clone();
+    let notes = root.dir.path().join("balena-damaged");
+    let names = || fs::read_dir(&notes).unwrap().count();
+    let cut = format!(".tmp-{}-0123456789ab-01234567", chain.digest().hex());
+    let gone = oci::digest::Digest::sha256([7; 32]);
+    for name in [cut.as_str(), gone.hex()] {
+        fs::write(notes.join(name), b"").unwrap();
+    }
+    assert_eq!(root.store.sweep().temporary, 2);
+    assert!(root.store.layers.is_damaged(&chain));
+    assert_eq!(names(), 1);
+    drop(layer);
+    root.store.layers.remove_unused(&chain).unwrap();
+    assert_eq!(names(), 0);
+    let again = root.layer(None, &tar()).unwrap();
+    assert!(!root.store.layers.is_damaged(again.chain_id()));
+}

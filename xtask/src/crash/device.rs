@@ -3,28 +3,30 @@
 //! `qemu-storage-daemon` shows a file whose writes and flushes go through its `blklogwrites` driver; a loop device on
 //! that file is the disk. Everything is in namespaces of the campaign's own and goes with them.
 
-use crate::command::{Result, output, run};
+use crate::command::{Result, attempt, output, run, which};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A file system under test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FileSystem {
     Ext4,
     Xfs,
     Btrfs,
+    F2fs,
 }
 
 impl FileSystem {
+    pub const ALL: [FileSystem; 4] = [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Btrfs, FileSystem::F2fs];
+
     pub fn of_name(name: &str) -> Result<FileSystem> {
-        match name {
-            "ext4" => Ok(FileSystem::Ext4),
-            "xfs" => Ok(FileSystem::Xfs),
-            "btrfs" => Ok(FileSystem::Btrfs),
-            other => Err(format!("unknown file system {other:?}: ext4, xfs or btrfs")),
-        }
+        let all = FileSystem::ALL.into_iter();
+        let mut found = all.filter(|file_system| file_system.name() == name);
+        found
+            .next()
+            .ok_or_else(|| format!("unknown file system {name:?}: ext4, xfs, btrfs or f2fs"))
     }
 
     pub fn name(self) -> &'static str {
@@ -32,64 +34,68 @@ impl FileSystem {
             FileSystem::Ext4 => "ext4",
             FileSystem::Xfs => "xfs",
             FileSystem::Btrfs => "btrfs",
+            FileSystem::F2fs => "f2fs",
         }
+    }
+
+    /// Says why it cannot be tried here, if it cannot.
+    pub fn is_missing(self) -> Option<String> {
+        let name = self.name();
+        // A module may have to be loaded first; built in, or not there at all, that does nothing.
+        let _ = attempt(Command::new("modprobe").args(["--quiet", name]));
+        let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        if !known.lines().any(|line| line.split_whitespace().last() == Some(name)) {
+            return Some(format!("this kernel has no {name}"));
+        }
+        let make = format!("mkfs.{name}");
+        which(&make).is_none().then(|| format!("there is no {make}"))
     }
 
     /// Bytes of a device for so many bytes of images; the tools refuse smaller ones.
     pub fn device_size(self, images: u64) -> u64 {
         let least: u64 = match self {
             FileSystem::Ext4 => 64 << 20,
+            FileSystem::F2fs => 128 << 20,
             FileSystem::Xfs => 304 << 20,
             FileSystem::Btrfs => 256 << 20,
         };
         (least + images * 6).next_multiple_of(1 << 20)
     }
 
-    /// Makes one in a new file.
-    pub fn make(self, path: &Path, size: u64) -> Result<()> {
-        let file = File::create(path).map_err(|e| format!("create {}: {e}", path.display()))?;
-        file.set_len(size)
-            .map_err(|e| format!("set the size of {}: {e}", path.display()))?;
+    /// Makes one in a file, in sectors of 4 KiB, as the log has: nothing smaller can be torn off.
+    pub fn make(self, path: &Path) -> Result<()> {
         let words: &[&str] = match self {
-            // Everything written at once: what is left to be initialised later would be noise in the log.
+            // Everything written at once: what is left to be initialised later would be noise in the log. Nothing is
+            // reserved, so that a device can be filled to the brim.
             FileSystem::Ext4 => &[
                 "mkfs.ext4",
                 "-q",
                 "-b",
                 "4096",
+                "-m",
+                "0",
                 "-E",
                 "lazy_itable_init=0,lazy_journal_init=0",
             ],
-            FileSystem::Xfs => &["mkfs.xfs", "-q", "-s", "size=4096"],
-            FileSystem::Btrfs => &["mkfs.btrfs", "-q"],
+            FileSystem::Xfs => &["mkfs.xfs", "-q", "-f", "-s", "size=4096"],
+            FileSystem::Btrfs => &["mkfs.btrfs", "-q", "-f", "-s", "4096"],
+            FileSystem::F2fs => &["mkfs.f2fs", "-q", "-f", "-w", "4096"],
         };
         output(Command::new(words[0]).args(&words[1..]).arg(path)).map(drop)
     }
 
-    /// Mounts an image file.
+    /// Mounts an image file. The loop device goes with the mount, whatever ends that.
     pub fn mount(self, image: &Path, at: &Path) -> Result<Mounted> {
         let options = match self {
-            FileSystem::Xfs => "nouuid",
-            FileSystem::Ext4 | FileSystem::Btrfs => "noatime",
+            FileSystem::Xfs => "loop,nouuid",
+            FileSystem::Ext4 | FileSystem::Btrfs | FileSystem::F2fs => "loop,noatime",
         };
-        // The same sectors as the log's: nothing smaller can be torn off.
-        let device = output(
-            Command::new("losetup")
-                .args(["--find", "--show", "--sector-size", "4096"])
-                .arg(image),
-        )?;
-        let device = device.trim();
-        let mounted = output(
+        output(
             Command::new("mount")
-                .args(["-t", self.name(), "-o", options, device])
-                .arg(at),
-        );
-        // Detached now, a busy device goes with its last user: nothing has to be remembered.
-        let detached = output(Command::new("losetup").args(["--detach", device]));
-        mounted?;
-        let mounted = Mounted(at.to_owned());
-        detached?;
-        Ok(mounted)
+                .args(["-t", self.name(), "-o", options])
+                .args([image, at]),
+        )?;
+        Ok(Mounted(at.to_owned()))
     }
 }
 

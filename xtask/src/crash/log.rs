@@ -4,10 +4,11 @@
 //! one sector that begins with sector, sectors, flags and length, all 64 bits little-endian, and its data after it.
 
 use crate::command::Result;
-use std::collections::BTreeMap;
+use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of a sector of the logged device, as the driver is told.
 pub const SECTOR: u64 = 4096;
@@ -89,63 +90,110 @@ impl Log {
         })
     }
 
-    /// Does a request to an image; of a write only the sectors that `keep` says.
-    pub fn apply(&self, request: &Request, image: &mut Image, mut keep: impl FnMut() -> bool) -> Result<()> {
+    /// The log's length before the request of this number.
+    pub fn position(&self, request: usize) -> u64 {
+        self.requests.get(request).map_or(self.end, |(before, _)| *before)
+    }
+
+    /// Does a request to a device's image; of a write only the sectors that `keep` says.
+    pub fn apply(&self, request: &Request, image: &Image, mut keep: impl FnMut() -> bool) -> Result<()> {
         match *request {
             Request::Write {
                 sector, sectors, at, ..
             } => {
-                for n in 0..sectors {
-                    if keep() {
-                        let mut block = Box::new([0; SECTOR as usize]);
-                        let read = self.file.read_exact_at(&mut block[..], at + n * SECTOR);
-                        read.map_err(|e| format!("read the log: {e}"))?;
-                        image.0.insert(sector + n, block);
+                let mut n = 0;
+                while n < sectors {
+                    let first = n;
+                    // What belongs together goes together, as far as that takes no more memory than a megabyte.
+                    while n < sectors && n - first < PIECE && keep() {
+                        n += 1;
+                    }
+                    if n > first {
+                        self.copy(at + first * SECTOR, n - first, image, sector + first)?;
+                    }
+                    if n - first < PIECE {
+                        // The one that is not kept.
+                        n += 1;
                     }
                 }
+                Ok(())
             }
-            Request::Discard { sector, sectors } => {
-                for n in 0..sectors {
-                    image.0.remove(&(sector + n));
-                }
-            }
-            Request::Flush => {}
+            Request::Discard { sector, sectors } => image.discard(sector, sectors),
+            Request::Flush => Ok(()),
         }
-        Ok(())
+    }
+
+    fn copy(&self, at: u64, sectors: u64, image: &Image, to: u64) -> Result<()> {
+        let mut bytes = vec![0; usize::try_from(sectors * SECTOR).map_err(|e| e.to_string())?];
+        let read = self.file.read_exact_at(&mut bytes, at);
+        read.map_err(|e| format!("read the log: {e}"))?;
+        image.write(to, &bytes)
     }
 }
 
-type Block = Box<[u8; SECTOR as usize]>;
+/// Sectors copied at once.
+const PIECE: u64 = 256;
 
-/// What a device holds, without the blocks that are all zero.
-#[derive(Clone, Default)]
-pub struct Image(BTreeMap<u64, Block>);
+/// A sparse file with what a device holds.
+pub struct Image {
+    file: File,
+    path: PathBuf,
+    length: u64,
+}
 
 impl Image {
-    /// Reads a sparse file.
-    pub fn read(path: &Path) -> Result<Image> {
-        let failed = |e: std::io::Error| format!("read {}: {e}", path.display());
-        let file = File::open(path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
-        let mut blocks = BTreeMap::new();
-        for sector in 0..length / SECTOR {
-            let mut block = Box::new([0; SECTOR as usize]);
-            file.read_exact_at(&mut block[..], sector * SECTOR).map_err(failed)?;
-            if block.iter().any(|&byte| byte != 0) {
-                blocks.insert(sector, block);
-            }
-        }
-        Ok(Image(blocks))
+    /// A new one, all zero.
+    pub fn create(path: &Path, length: u64) -> Result<Image> {
+        let failed = |e: std::io::Error| format!("create {}: {e}", path.display());
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = options.open(path).map_err(failed)?;
+        file.set_len(length).map_err(failed)?;
+        Ok(Image {
+            file,
+            path: path.to_owned(),
+            length,
+        })
     }
 
-    /// Writes it to a new sparse file of `length` bytes, with what a crash added on top.
-    pub fn write(&self, above: &Image, path: &Path, length: u64) -> Result<()> {
-        let failed = |e: std::io::Error| format!("write {}: {e}", path.display());
-        let file = File::create(path).map_err(failed)?;
-        file.set_len(length).map_err(failed)?;
-        for (sector, block) in self.0.iter().chain(&above.0) {
-            file.write_all_at(&block[..], sector * SECTOR).map_err(failed)?;
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A new file with what this one holds: where the file system can, they share it.
+    pub fn copy(&self, path: &Path) -> Result<Image> {
+        let copy = Image::create(path, self.length)?;
+        if rustix::fs::ioctl_ficlone(&copy.file, &self.file).is_ok() {
+            return Ok(copy);
         }
-        Ok(())
+        let failed = |e: rustix::io::Errno| format!("copy {}: {e}", self.path.display());
+        let mut at = 0;
+        loop {
+            at = match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
+                Ok(at) => at,
+                Err(Errno::NXIO) => return Ok(copy),
+                Err(error) => return Err(failed(error)),
+            };
+            let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(at)).map_err(failed)?;
+            let mut to = at;
+            while at < hole {
+                let most = usize::try_from(hole - at).unwrap_or(usize::MAX).min(1 << 30);
+                let copied = rustix::fs::copy_file_range(&self.file, Some(&mut at), &copy.file, Some(&mut to), most);
+                if copied.map_err(failed)? == 0 {
+                    return Err(failed(Errno::IO));
+                }
+            }
+        }
+    }
+
+    fn write(&self, sector: u64, bytes: &[u8]) -> Result<()> {
+        let written = self.file.write_all_at(bytes, sector * SECTOR);
+        written.map_err(|e| format!("write {}: {e}", self.path.display()))
+    }
+
+    fn discard(&self, sector: u64, sectors: u64) -> Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let punched = rustix::fs::fallocate(&self.file, flags, sector * SECTOR, sectors * SECTOR);
+        punched.map_err(|e| format!("punch a hole in {}: {e}", self.path.display()))
     }
 }

@@ -6,338 +6,149 @@
 //! each must be caught, or the campaign proves nothing. docs/durability.md tells the rest.
 
 mod device;
+mod judge;
+mod ledger;
+mod life;
 mod log;
+mod plan;
 mod replay;
+mod tally;
 
 use crate::apt;
-use crate::command::{Result, attempt, checkout, output, run, target_dir};
-use device::{FileSystem, Logged};
-use log::{Image, Log};
-use replay::{Point, Replay};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use crate::command::{Result, checkout, output, run, target_dir};
+use life::{Ground, locked};
+use plan::Plan;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Instant;
-
-const USAGE: &str =
-    "usage: cargo xtask crash [--points N] [--fs ext4,xfs,btrfs] [--size MB] [--seed N] [--jobs N] [--keep DIR]";
-
-/// Faults that each run must catch.
-const KNOWN_BAD: [&str; 4] = ["no-data-sync", "record-first", "rename-without-sync", "files-first"];
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+use tally::Tally;
 
 /// Set inside the namespaces.
 const INSIDE: &str = "XTASK_CRASH_INSIDE";
 
-struct Plan {
-    points: usize,
-    file_systems: Vec<FileSystem>,
-    /// Bytes of an image.
-    size: u64,
-    seed: u64,
-    jobs: usize,
-    /// Where failing images are kept.
-    keep: Option<PathBuf>,
-}
-
 pub fn main(arguments: &[String]) -> Result<()> {
-    let plan = parse(arguments)?;
+    let mut plan = Plan::parse(arguments)?;
     if !apt::is_root()? {
         return Err("this mounts file systems: run it as root".into());
     }
-    if std::env::var_os(INSIDE).is_none() {
+    let inside = std::env::var_os(INSIDE).is_some();
+    if !inside {
         apt::ensure(apt::CRASH)?;
-        run(
-            Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-                .current_dir(checkout())
-                .args([
-                    "build",
-                    "--quiet",
-                    "--locked",
-                    "--package",
-                    "crash",
-                    "--features",
-                    "known-bad",
-                ]),
-        )?;
-        // A mount and a PID namespace: however this ends, mounts, loop devices, daemons and files end with it. A first
-        // process of a PID namespace hears no Ctrl-C, so the death of this one is what ends it.
-        let this = std::env::current_exe().map_err(|e| format!("find this program: {e}"))?;
-        return run(Command::new("setpriv")
+    }
+    plan.file_systems.retain(|file_system| match file_system.is_missing() {
+        Some(why) if !inside => {
+            println!("skipped: {}: {why}", file_system.name());
+            false
+        }
+        why => why.is_none(),
+    });
+    if plan.file_systems.is_empty() {
+        return Err("there is no file system to try".into());
+    }
+    if inside {
+        let directory = target_dir().join("crash");
+        std::fs::create_dir_all(&directory).map_err(|e| format!("make {}: {e}", directory.display()))?;
+        mount_scratch(&mut plan, &directory)?;
+        return campaign(&plan, &directory);
+    }
+    run(
+        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .current_dir(checkout())
             .args([
-                "--pdeathsig",
-                "KILL",
-                "unshare",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-            ])
-            .arg(this)
-            .arg("crash")
-            .args(arguments)
-            .env(INSIDE, "1"));
-    }
-    let memory = target_dir().join("crash");
-    std::fs::create_dir_all(&memory).map_err(|e| format!("make {}: {e}", memory.display()))?;
-    output(
-        Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=80%", "crash"])
-            .arg(&memory),
+                "build",
+                "--quiet",
+                "--locked",
+                "--package",
+                "crash",
+                "--features",
+                "known-bad",
+            ]),
     )?;
-    campaign(&plan, &memory)
+    // A mount and a PID namespace: however this ends, mounts, loop devices, daemons and files end with it. A first
+    // process of a PID namespace hears no Ctrl-C, so the death of this one is what ends it.
+    let this = std::env::current_exe().map_err(|e| format!("find this program: {e}"))?;
+    run(Command::new("setpriv")
+        .args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
+        .arg(this)
+        .arg("crash")
+        .args(arguments)
+        .env(INSIDE, "1"))
 }
 
-fn parse(arguments: &[String]) -> Result<Plan> {
-    let jobs = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let mut plan = Plan {
-        points: 1000,
-        file_systems: vec![FileSystem::Ext4, FileSystem::Xfs, FileSystem::Btrfs],
-        size: 2 << 20,
-        seed: 1,
-        jobs,
-        keep: None,
-    };
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or(USAGE)?;
-        let number = || value.parse::<u64>().map_err(|_| USAGE.to_owned());
-        match word.as_str() {
-            "--points" => plan.points = usize::try_from(number()?).map_err(|_| USAGE)?,
-            "--size" => plan.size = number()?.clamp(1, 500) << 20,
-            "--seed" => plan.seed = number()?,
-            "--jobs" => plan.jobs = usize::try_from(number()?).map_err(|_| USAGE)?.max(1),
-            "--keep" => plan.keep = Some(value.into()),
-            "--fs" => plan.file_systems = value.split(',').map(FileSystem::of_name).collect::<Result<_>>()?,
-            _ => return Err(USAGE.into()),
-        }
+/// Bytes that a life's files take at most, for each byte of an image: logs, what the device held before and holds now.
+const FILES: u64 = 20;
+/// Bytes that a driver takes in memory: images, their tars and deltas.
+const MEMORY: u64 = 6;
+
+/// Mounts where everything is put: in memory if half of what is free is enough, else a file system on the disk whose
+/// copies of large images share their blocks. Its file has no name any more, so it goes with the mount.
+fn mount_scratch(plan: &mut Plan, at: &Path) -> Result<()> {
+    let memory = std::fs::read_to_string("/proc/meminfo").map_err(|e| format!("read /proc/meminfo: {e}"))?;
+    let available = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let available = available.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let half = available.unwrap_or(1 << 20) << 9;
+    let jobs = half / (plan.largest() * MEMORY);
+    plan.jobs = plan.jobs.min(usize::try_from(jobs).unwrap_or(usize::MAX)).max(1);
+    if plan.largest() * (FILES + MEMORY) * plan.jobs as u64 <= half {
+        let mount = ["-t", "tmpfs", "-o", "size=80%", "crash"];
+        return output(Command::new("mount").args(mount).arg(at)).map(drop);
     }
-    Ok(plan)
+    let file = at.with_extension("scratch");
+    println!("on the disk: {}", file.display());
+    let room = (plan.largest() * FILES * plan.jobs as u64).max(1 << 30);
+    log::Image::create(&file, room)?;
+    output(
+        Command::new("mkfs.xfs")
+            .args(["-q", "-f", "-m", "reflink=1"])
+            .arg(&file),
+    )?;
+    let mounted = output(Command::new("mount").args(["-o", "loop"]).args([&file, at]));
+    let removed = std::fs::remove_file(&file);
+    mounted?;
+    removed.map_err(|e| format!("remove {}: {e}", file.display()))
 }
 
-/// One life on one device, and crashes in it.
-#[derive(Clone, Debug)]
-struct Run {
-    file_system: FileSystem,
-    fault: Option<&'static str>,
-    seed: u64,
-    /// How many; with a fault as many as it takes.
-    points: usize,
-}
-
-impl Run {
-    fn name(&self) -> String {
-        let fault = self.fault.map(|fault| format!(", {fault}")).unwrap_or_default();
-        format!("{}, seed {}{fault}", self.file_system.name(), self.seed)
-    }
-}
-
-#[derive(Default)]
-struct Tally {
-    points: usize,
-    failures: usize,
-    /// Points after which a pull went on with what was there.
-    resumed: usize,
-    /// Per fault: points, and how many were caught.
-    caught: BTreeMap<&'static str, (usize, usize)>,
-    errors: Vec<String>,
-}
-
-/// Points of one life: enough of them that making it costs little.
-const PER_RUN: usize = 100;
-
-fn runs(plan: &Plan) -> Vec<Run> {
-    let mut runs = Vec::new();
-    // The first file system has all the faults: that the campaign can fail is shown once in a run.
-    for fault in KNOWN_BAD {
-        runs.push(Run {
-            file_system: plan.file_systems[0],
-            fault: Some(fault),
-            seed: plan.seed,
-            points: 0,
-        });
-    }
-    let mut left = plan.points;
-    for number in 0.. {
-        if left == 0 {
-            break;
-        }
-        let points = left.min(PER_RUN);
-        left -= points;
-        // Of four lives two are on the first file system, the one that devices have.
-        let others = &plan.file_systems[1..];
-        let file_system = match number % 2 {
-            1 if !others.is_empty() => others[number / 2 % others.len()],
-            _ => plan.file_systems[0],
-        };
-        runs.push(Run {
-            file_system,
-            fault: None,
-            seed: plan.seed.wrapping_mul(1_000_003).wrapping_add(number as u64),
-            points,
-        });
-    }
-    runs
-}
-
-fn campaign(plan: &Plan, memory: &Path) -> Result<()> {
+fn campaign(plan: &Plan, directory: &Path) -> Result<()> {
     let began = Instant::now();
     let driver = target_dir().join("debug/crash");
-    let runs = runs(plan);
+    let shapes = plan.shapes();
     let (next, tally) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
+    let (over, is_over) = channel::<()>();
     std::thread::scope(|scope| {
-        for worker in 0..plan.jobs {
-            let (runs, next, tally, driver) = (&runs, &next, &tally, &driver);
+        for _ in 0..plan.jobs {
+            let (shapes, next, tally, driver, over) = (&shapes, &next, &tally, &driver, over.clone());
             scope.spawn(move || {
-                let directory = memory.join(format!("worker{worker}"));
-                while let Some(run) = runs.get(next.fetch_add(1, Relaxed)) {
-                    if let Err(sentence) = live(plan, run, driver, &directory, tally) {
-                        let mut tally = tally.lock().unwrap_or_else(|e| e.into_inner());
-                        tally.errors.push(format!("{}: {sentence}", run.name()));
+                loop {
+                    let number = next.fetch_add(1, Relaxed);
+                    let Some(shape) = shapes.get(number) else { break };
+                    let directory = &directory.join(format!("life{number}"));
+                    let ground = Ground { driver, directory };
+                    if let Err(sentence) = ground.live(plan, shape, tally) {
+                        println!("{}: {sentence}", shape.name());
+                        locked(tally).errors.push(format!("{}: {sentence}", shape.name()));
                     }
+                    // What cannot be removed goes with the namespace.
+                    let _ = std::fs::remove_dir_all(directory);
                 }
+                drop(over);
             });
         }
+        drop(over);
+        while let Err(RecvTimeoutError::Timeout) = is_over.recv_timeout(Duration::from_secs(10)) {
+            println!("{}", locked(&tally).progress(plan.points, began));
+        }
     });
-    let tally = tally.into_inner().unwrap_or_else(|e| e.into_inner());
-    report(&tally, began)
-}
-
-fn report(tally: &Tally, began: Instant) -> Result<()> {
-    for (fault, (points, caught)) in &tally.caught {
-        println!("known bad: {fault}: caught at {caught} of {points} points");
-    }
-    println!("a pull was gone on with after {} points", tally.resumed);
-    println!("{} seconds", began.elapsed().as_secs());
-    println!("crash: {} points, {} failures", tally.points, tally.failures);
-    let missed: Vec<_> = KNOWN_BAD
-        .iter()
-        .filter(|fault| tally.caught.get(*fault).is_none_or(|(_, caught)| *caught == 0))
-        .collect();
-    if let Some(error) = tally.errors.first() {
-        return Err(error.clone());
-    }
-    if !missed.is_empty() {
-        return Err(format!("not caught: {missed:?}: the campaign proves nothing"));
-    }
-    match tally.failures {
-        0 => Ok(()),
-        _ => Err("what was acknowledged was lost: see above".into()),
-    }
-}
-
-/// Lets the engine live on a logged device, then crashes it at the run's points.
-fn live(plan: &Plan, run: &Run, driver: &Path, directory: &Path, tally: &Mutex<Tally>) -> Result<()> {
-    let _ = std::fs::remove_dir_all(directory);
-    let at = directory.join("mounted");
-    std::fs::create_dir_all(&at).map_err(|e| format!("make {}: {e}", at.display()))?;
-    let (image, ledger) = (directory.join("image"), directory.join("ledger"));
-    let size = run.file_system.device_size(plan.size);
-    run.file_system.make(&image, size)?;
-    let before = Image::read(&image)?;
-    let logged = Logged::start(&image, directory)?;
-    let mounted = run.file_system.mount(&logged.file, &at)?;
-    let mut work = Command::new(driver);
-    work.arg("work")
-        .args([&at.join("root"), &ledger, &logged.log])
-        .args([run.seed.to_string(), plan.size.to_string()])
-        .args(run.fault);
-    let worked = attempt(&mut work)?;
-    mounted.unmount()?;
-    let log = Log::read(&logged.finish()?)?;
-    if !worked.status.success() {
-        let said = String::from_utf8_lossy(&worked.stdout).into_owned();
-        return Err(format!("the engine could not work: {}", said.trim()));
-    }
-    let passes = match run.fault {
-        None => vec![replay::choose(&log, run.points, run.seed)],
-        Some(_) => replay::around_flushes(&log),
-    };
-    for points in passes {
-        let mut replay = Replay::start(&log, before.clone());
-        for point in points {
-            if run.fault.is_some_and(|fault| is_caught(tally, fault)) {
-                return Ok(());
-            }
-            let (durable, above) = replay.at(point)?;
-            durable.write(&above, &image, size)?;
-            let position = log.requests.get(point.request).map_or(log.end, |(before, _)| *before);
-            let verdict = judge(plan, run, driver, directory, position)?;
-            record(plan, run, point, verdict, &image, tally, || {
-                durable.write(&above, &image, size)
-            })?;
-        }
-    }
-    Ok(())
-}
-
-/// Three times are no accident.
-fn is_caught(tally: &Mutex<Tally>, fault: &str) -> bool {
-    let tally = tally.lock().unwrap_or_else(|e| e.into_inner());
-    tally.caught.get(fault).is_some_and(|(_, caught)| *caught >= 3)
-}
-
-/// Mounts what the crash left and has the driver look at it; an error is what it found.
-fn judge(plan: &Plan, run: &Run, driver: &Path, directory: &Path, position: u64) -> Result<Result<bool>> {
-    let at = directory.join("mounted");
-    let mounted = match run.file_system.mount(&directory.join("image"), &at) {
-        Ok(mounted) => mounted,
-        Err(sentence) => return Ok(Err(sentence)),
-    };
-    let output = Command::new(driver)
-        .arg("check")
-        .args([&at.join("root"), &directory.join("ledger")])
-        .args([position, run.seed, plan.size].map(|number| number.to_string()))
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("{}: {e}", driver.display()))?;
-    mounted.unmount()?;
-    let resumed = output.stdout.starts_with(b"resumes");
-    Ok(match output.status.success() {
-        true => Ok(resumed),
-        false => Err([output.stdout, output.stderr]
-            .map(|said| String::from_utf8_lossy(&said).trim().to_owned())
-            .join(" ")),
-    })
-}
-
-fn record(
-    plan: &Plan,
-    run: &Run,
-    point: Point,
-    verdict: Result<bool>,
-    image: &Path,
-    tally: &Mutex<Tally>,
-    again: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    let mut tally = tally.lock().unwrap_or_else(|e| e.into_inner());
-    if let Some(fault) = run.fault {
-        let count = tally.caught.entry(fault).or_default();
-        count.0 += 1;
-        count.1 += usize::from(verdict.is_err());
-        return Ok(());
-    }
-    tally.points += 1;
-    let sentence = match verdict {
-        Ok(resumed) => {
-            tally.resumed += usize::from(resumed);
-            return Ok(());
-        }
-        Err(sentence) => sentence,
-    };
-    tally.failures += 1;
-    println!("{}: {point:?}: {sentence}", run.name());
-    if let Some(keep) = &plan.keep {
-        again()?;
-        let name = format!("{}-{}-{}.img", run.file_system.name(), run.seed, point.request);
-        output(
-            Command::new("cp")
-                .arg("--sparse=always")
-                .arg(image)
-                .arg(keep.join(name)),
-        )?;
-    }
-    Ok(())
+    locked(&tally).report(began)
 }

@@ -3,11 +3,13 @@
 //! A device keeps what was flushed. Of what came after the last flush it may have kept anything: the models are the
 //! extremes of that and samples of what lies between.
 
+use super::ledger::Span;
 use super::log::{Image, Log, Request};
 use crate::command::Result;
+use std::path::Path;
 
 /// What a device kept of the writes after its last flush.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Model {
     /// Nothing.
     Flushed,
@@ -21,6 +23,19 @@ pub enum Model {
     Torn,
     /// The later half without the earlier.
     Reordered,
+}
+
+impl Model {
+    pub fn name(self) -> &'static str {
+        match self {
+            Model::Flushed => "flushed",
+            Model::Prefix => "prefix",
+            Model::Random => "random",
+            Model::AllButOne => "all but one",
+            Model::Torn => "torn",
+            Model::Reordered => "reordered",
+        }
+    }
 }
 
 pub const MODELS: [Model; 6] = [
@@ -40,19 +55,24 @@ pub struct Point {
     pub seed: u64,
 }
 
-/// Chooses points, in the order of their requests: half of them where most is in the balance, right before a flush,
-/// and right after one; the rest anywhere.
-pub fn choose(log: &Log, count: usize, seed: u64) -> Vec<Point> {
+/// Chooses points in the order of their requests, anywhere or while these operations went on: half of them where most
+/// is in the balance, right before a flush, and right after one; the rest anywhere.
+pub fn choose(log: &Log, within: Option<&[Span]>, count: usize, seed: u64) -> Vec<Point> {
     let mut random = Random(seed | 1);
-    let flushes: Vec<usize> = (0..log.requests.len())
-        .filter(|&n| matches!(log.requests[n].1, Request::Flush))
-        .collect();
+    let is_in = |position: u64| {
+        let is_in = |span: &Span| (span.begin..=span.end).contains(&position);
+        within.is_none_or(|spans| spans.iter().any(is_in))
+    };
+    let candidates: Vec<usize> = (0..=log.requests.len()).filter(|&n| is_in(log.position(n))).collect();
+    let is_flush = |n: &usize| matches!(log.requests.get(*n), Some((_, Request::Flush)));
+    let flushes: Vec<usize> = candidates.iter().copied().filter(is_flush).collect();
+    let count = if candidates.is_empty() { 0 } else { count };
     let mut points: Vec<Point> = (0..count)
         .map(|n| {
             let request = match n % 4 {
                 0 | 1 if !flushes.is_empty() => flushes[random.below(flushes.len())],
                 2 if !flushes.is_empty() => flushes[random.below(flushes.len())] + 1,
-                _ => random.below(log.requests.len() + 1),
+                _ => candidates[random.below(candidates.len())],
             };
             Point {
                 request,
@@ -92,14 +112,15 @@ pub fn around_flushes(log: &Log) -> Vec<Vec<Point>> {
 /// A device going through its log, remembering what is durable.
 pub struct Replay<'a> {
     log: &'a Log,
-    durable: Image,
+    /// What is durable.
+    durable: &'a Image,
     /// The first request that is not in `durable`.
     next: usize,
 }
 
 impl<'a> Replay<'a> {
-    /// Starts at what the device held before the log.
-    pub fn start(log: &'a Log, before: Image) -> Replay<'a> {
+    /// Starts at what the device held before the log; that image goes through it.
+    pub fn start(log: &'a Log, before: &'a Image) -> Replay<'a> {
         Replay {
             log,
             durable: before,
@@ -107,22 +128,21 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// What is durable at a point, and what the crash left on top. Points must come in order.
-    pub fn at(&mut self, point: Point) -> Result<(&Image, Image)> {
+    /// Makes the image that a crash leaves. Points must come in order.
+    pub fn at(&mut self, point: Point, path: &Path) -> Result<Image> {
         let before = &self.log.requests[..point.request.min(self.log.requests.len())];
         let flushed = before
             .iter()
             .rposition(|(_, request)| matches!(request, Request::Flush))
             .map_or(0, |n| n + 1);
         while self.next < flushed {
-            self.log
-                .apply(&self.log.requests[self.next].1, &mut self.durable, || true)?;
+            self.log.apply(&self.log.requests[self.next].1, self.durable, || true)?;
             self.next += 1;
         }
         let open = &before[flushed..];
         let mut random = Random(point.seed | 1);
         let chosen = random.below(open.len().max(1));
-        let mut above = Image::default();
+        let image = self.durable.copy(path)?;
         for (n, (_, request)) in open.iter().enumerate() {
             if let Request::Discard { .. } = request {
                 // Nothing reads what was discarded, kept or not.
@@ -138,11 +158,10 @@ impl<'a> Replay<'a> {
                 Model::Reordered => n >= open.len() / 2,
             };
             let torn = point.model == Model::Torn && n >= chosen;
-            self.log.apply(request, &mut above, || {
-                durable || whole || (torn && random.below(2) == 0)
-            })?;
+            self.log
+                .apply(request, &image, || durable || whole || (torn && random.below(2) == 0))?;
         }
-        Ok((&self.durable, above))
+        Ok(image)
     }
 }
 

@@ -5,10 +5,11 @@ use super::mounts::{self, Volume};
 use super::{container_flags, ports};
 use crate::flags::Parsed;
 use crate::terminal;
-use crate::units::{parse_duration, parse_size};
+use crate::units::parse_size;
 use api::container::{ContainerConfig, CreateRequest, Healthcheck};
 use api::host_config::{DeviceMapping, DeviceRequest, LogConfig, RestartPolicy, ThrottleDevice, Ulimit, WeightDevice};
 use api::json::Empty;
+use api::moment::parse_duration;
 use api::network::{EndpointIpam, EndpointSettings, PortBindings};
 use std::collections::BTreeMap;
 
@@ -281,7 +282,7 @@ fn security(options: Vec<String>) -> Result<Vec<String>, String> {
         let (name, value) = match option.split_once('=').or_else(|| option.split_once(':')) {
             Some(pair) => pair,
             None if option == "no-new-privileges" => return Ok(option),
-            None => return Err(format!("Invalid --security-opt: {}", crate::quote::quote(&option))),
+            None => return Err(format!("Invalid --security-opt: {}", api::quote::quote(&option))),
         };
         if name != "seccomp" || matches!(value, "unconfined" | "builtin") {
             return Ok(option);
@@ -446,6 +447,10 @@ fn networks(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String> 
         }
         endpoint.get_or_insert_default().aliases = Some(aliases);
     }
+    let links = parsed.list("link");
+    if !links.is_empty() && is_user_defined(&name) {
+        endpoint.get_or_insert_default().links = Some(links);
+    }
     let (ip, ip6, local) = (parsed.text("ip"), parsed.text("ip6"), parsed.list("link-local-ip"));
     if !ip.is_empty() || !ip6.is_empty() || !local.is_empty() {
         let ipam = endpoint.get_or_insert_default().ipam_config.get_or_insert_default();
@@ -469,7 +474,7 @@ fn networks(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String> 
         if endpoints.contains_key(&name) {
             return Err(format!(
                 "network {} is specified multiple times",
-                crate::quote::quote(&name)
+                api::quote::quote(&name)
             ));
         }
         endpoints.insert(name, Some(endpoint.unwrap_or_default()));

@@ -1,7 +1,8 @@
 //! The flags of `run` and `create`, and how their values are looked at when they are read.
 
 use crate::flags::{Flag, Kind, Parsed};
-use crate::units::{parse_duration, parse_size};
+use crate::units::parse_size;
+use api::moment::parse_duration;
 use oci::reference::is_id;
 
 const fn bytes(long: &'static str, help: &'static str) -> Flag {
@@ -195,7 +196,7 @@ pub fn check_uint16(value: &str) -> Checked {
     let invalid = || {
         format!(
             "strconv.ParseUint: parsing {}: invalid syntax",
-            crate::quote::quote(value)
+            api::quote::quote(value)
         )
     };
     value.parse::<u16>().map(|_| ()).map_err(|_| invalid())
@@ -255,7 +256,7 @@ pub fn split_host(value: &str) -> Option<(&str, &str)> {
 
 fn check_host(value: &str) -> Checked {
     let Some((_, address)) = split_host(value) else {
-        return Err(format!("bad format for add-host: {}", crate::quote::quote(value)));
+        return Err(format!("bad format for add-host: {}", api::quote::quote(value)));
     };
     let bare = address
         .strip_prefix('[')
@@ -264,7 +265,7 @@ fn check_host(value: &str) -> Checked {
     match bare.parse::<std::net::IpAddr>() {
         Err(_) if address != "host-gateway" => Err(format!(
             "invalid IP address in add-host: {}",
-            crate::quote::quote(address)
+            api::quote::quote(address)
         )),
         _ => Ok(()),
     }
@@ -388,12 +389,8 @@ pub fn ulimit(value: &str) -> Result<(String, i64, i64), String> {
         return Err(format!("invalid ulimit type: {name}"));
     }
     let number = |text: &str| {
-        text.parse::<i64>().map_err(|_| {
-            format!(
-                "strconv.ParseInt: parsing {}: invalid syntax",
-                crate::quote::quote(text)
-            )
-        })
+        text.parse::<i64>()
+            .map_err(|_| format!("strconv.ParseInt: parsing {}: invalid syntax", api::quote::quote(text)))
     };
     let (soft, hard) = match limits.split_once(':') {
         Some((soft, hard)) => (number(soft)?, number(hard)?),

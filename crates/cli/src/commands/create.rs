@@ -85,7 +85,8 @@ pub fn create(cli: &Cli, parsed: &Parsed, wanted: CreateRequest) -> Result<Strin
     };
     let made = match (post(), &reference) {
         (Err(e), Some(reference)) if e.is_not_found() && policy != "never" && policy != "always" => {
-            if !e.to_string().to_lowercase().contains("no such image") {
+            let why = e.to_string().to_lowercase();
+            if !why.contains("no such image") && !why.contains("does not match the specified platform") {
                 return Err(e.into());
             }
             // Standard output stays clean for the container's.

@@ -6,7 +6,7 @@ use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, render, table_of};
-use crate::templates::Value;
+use crate::templates::{Template, Type, Value};
 use api::container::Summary;
 use api::progress::human;
 use api::volume::Volume;
@@ -48,7 +48,11 @@ struct Cache {
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let usage: Usage = cli.client.get("/system/df")?;
     if parsed.bool("verbose") {
-        return verbose(cli, &usage);
+        let detail = |trunc| Detail::of(&usage, trunc);
+        return match parsed.text("format") {
+            "" | "table" => detail(true).tables(cli, &usage),
+            format => detail(format.starts_with("table")).by_template(cli, format),
+        };
     }
     let format = choose(
         cli,
@@ -57,6 +61,14 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         table_of(&["Type", "TotalCount", "Active", "Size", "Reclaimable"]),
         "",
     );
+    let lines = [
+        "type: {{.Type}}",
+        "total: {{.TotalCount}}",
+        "active: {{.Active}}",
+        "size: {{.Size}}",
+        "reclaimable: {{.Reclaimable}}",
+    ];
+    let format = formats::raw(format, parsed, &lines);
     rows::write(cli, &format, TITLES, &summary(&usage))
 }
 
@@ -142,59 +154,100 @@ fn summary(usage: &Usage) -> Vec<Rc<Row>> {
     ]
 }
 
-fn verbose(cli: &Cli, usage: &Usage) -> Result<(), Failure> {
-    let images: Vec<Rc<Row>> = usage
-        .images
-        .iter()
-        .filter_map(|image| images::rows(image, true, false, false).into_iter().next())
-        .collect();
-    let columns = [
-        "Repository",
-        "Tag",
-        "ID",
-        "CreatedSince",
-        "VirtualSize",
-        "SharedSize",
-        "UniqueSize",
-        "Containers",
-    ];
-    let format = table_of(&columns).replace("VirtualSize", "Size");
-    let mut text = format!("Images space usage:\n\n{}", render(&format, images::TITLES, &images)?);
-    let containers: Vec<Rc<Row>> = usage
-        .containers
-        .iter()
-        .map(|container| {
-            ps::row(
-                Summary {
-                    size_root_fs: 0,
-                    ..container.clone()
-                },
-                true,
-            )
-        })
-        .collect();
-    let format = table_of(&[
-        "ID",
-        "Image",
-        "Command",
-        "LocalVolumes",
-        "Size",
-        "RunningFor",
-        "Status",
-        "Names",
-    ]);
-    text.push_str(&format!(
-        "\nContainers space usage:\n\n{}",
-        render(&format, ps::TITLES, &containers)?
-    ));
-    let volumes: Vec<Rc<Row>> = usage.volumes.iter().map(volume_ls::row).collect();
-    let format = table_of(&["Name", "Links", "Size"]);
-    text.push_str(&format!(
-        "\nLocal Volumes space usage:\n\n{}",
-        render(&format, volume_ls::TITLES, &volumes)?
-    ));
-    let cached: i64 = usage.build_cache.iter().map(|cache| cache.size).sum();
-    text.push_str(&format!("\nBuild cache usage: {}\n\n", human(cached)));
-    text.push_str("CACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n");
-    cli.print(&text)
+/// Docker leaves the digest empty here, where `images` has `<none>`.
+fn without_digest(mut row: Rc<Row>) -> Rc<Row> {
+    let fields = Rc::get_mut(&mut row).map(|row| &mut row.fields);
+    if let Some((_, digest)) = fields.and_then(|fields| fields.iter_mut().find(|(name, _)| *name == "Digest")) {
+        *digest = Value::str("");
+    }
+    row
+}
+
+/// Every image, container and volume, a row each.
+struct Detail {
+    images: Vec<Rc<Row>>,
+    containers: Vec<Rc<Row>>,
+    volumes: Vec<Rc<Row>>,
+}
+
+impl Detail {
+    fn of(usage: &Usage, trunc: bool) -> Detail {
+        let images = usage.images.iter();
+        let containers = usage.containers.iter().map(|container| Summary {
+            size_root_fs: 0,
+            ..container.clone()
+        });
+        Detail {
+            images: images
+                .filter_map(|image| images::rows(image, trunc, false, false).into_iter().next())
+                .map(without_digest)
+                .collect(),
+            containers: containers.map(|container| ps::row(container, trunc)).collect(),
+            volumes: usage.volumes.iter().map(volume_ls::row).collect(),
+        }
+    }
+
+    fn tables(&self, cli: &Cli, usage: &Usage) -> Result<(), Failure> {
+        let columns = [
+            "Repository",
+            "Tag",
+            "ID",
+            "CreatedSince",
+            "VirtualSize",
+            "SharedSize",
+            "UniqueSize",
+            "Containers",
+        ];
+        let format = table_of(&columns).replace("VirtualSize", "Size");
+        let mut text = format!(
+            "Images space usage:\n\n{}",
+            render(&format, images::TITLES, &self.images)?
+        );
+        let format = table_of(&[
+            "ID",
+            "Image",
+            "Command",
+            "LocalVolumes",
+            "Size",
+            "RunningFor",
+            "Status",
+            "Names",
+        ]);
+        text.push_str(&format!(
+            "\nContainers space usage:\n\n{}",
+            render(&format, ps::TITLES, &self.containers)?
+        ));
+        let format = table_of(&["Name", "Links", "Size"]);
+        text.push_str(&format!(
+            "\nLocal Volumes space usage:\n\n{}",
+            render(&format, volume_ls::TITLES, &self.volumes)?
+        ));
+        let cached: i64 = usage.build_cache.iter().map(|cache| cache.size).sum();
+        text.push_str(&format!("\nBuild cache usage: {}\n\n", human(cached)));
+        text.push_str("CACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n");
+        cli.print(&text)
+    }
+
+    /// One template over all lists. Like docker, it ends no line, and `table` only has it cut the IDs.
+    fn by_template(self, cli: &Cli, format: &str) -> Result<(), Failure> {
+        let body = match format.strip_prefix("table") {
+            Some(body) => body,
+            None if format == "json" => "{{json .}}",
+            None => format,
+        };
+        let body = body.trim_matches(' ').replace("\\t", "\t").replace("\\n", "\n");
+        let template = Template::parse(&body).map_err(|why| Failure::new(format!("template parsing error: {why}")))?;
+        let lists = [
+            ("Images", "*formatter.imageContext", self.images),
+            ("Containers", "*formatter.ContainerContext", self.containers),
+            ("Volumes", "*formatter.volumeContext", self.volumes),
+            ("BuildCache", "*formatter.buildCacheContext", Vec::new()),
+        ];
+        let fields = lists.map(|(name, kind, rows)| {
+            let rows = rows.into_iter().map(|row| Value::Object(row)).collect();
+            (name, Value::List(Rc::new(Type::parse(kind)), Some(Rc::new(rows))))
+        });
+        let all = Value::structure("*formatter.diskUsageContext", fields);
+        cli.print(&template.execute(&all).map_err(|(_, why)| Failure::new(why))?)
+    }
 }

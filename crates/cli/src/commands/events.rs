@@ -40,7 +40,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         parse_moment(parsed.text(name)).map_err(|_| {
             Failure::new(format!(
                 "Error response from daemon: failed to parse value as time or duration: {}",
-                crate::quote::quote(parsed.text(name))
+                api::quote::quote(parsed.text(name))
             ))
         })
     };

@@ -2,13 +2,14 @@
 
 use super::formats;
 use super::formats::choose;
-use super::requests::path;
+use super::requests::{path, platform_json};
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, table_of};
 use crate::templates::Value;
 use crate::units::{ago, ellipsis, short_id};
+use api::client::Request;
 use api::image::History;
 use api::progress::human_precision;
 use api::time::Time;
@@ -28,6 +29,10 @@ pub const COMMAND: Command = Command::new(
         .default("true"),
     Flag::bool("no-trunc", "Don't truncate output"),
     Flag::bool("quiet", "Only show image IDs").short('q'),
+    Flag::text(
+        "platform",
+        "Show history for the given platform. Formatted as \"os[/arch[/variant]]\" (e.g., \"linux/amd64\")",
+    ),
 ]])
 .examples(&["history busybox", "history --no-trunc --human=false busybox"]);
 
@@ -50,7 +55,9 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         table_of(&["ID", created, "CreatedBy", "Size", "Comment"]),
         "{{.ID}}",
     );
-    let list: Vec<History> = cli.client.get(&path("images", parsed.first(), "history"))?;
+    let request = Request::get(path("images", parsed.first(), "history"));
+    let request = request.query_unless_empty("platform", &platform_json(parsed.text("platform"))?);
+    let list: Vec<History> = cli.client.send(request)?.json()?;
     let rows: Vec<Rc<Row>> = list.iter().map(|step| row(step, trunc, human)).collect();
     rows::write(cli, &format, TITLES, &rows)
 }

@@ -1,7 +1,7 @@
 //! `inspect`: everything about things of any type.
 
 use super::formats;
-use super::requests::path;
+use super::requests::{path, platform_json};
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure, Failures};
 use crate::flags::{Flag, Parsed};
@@ -72,7 +72,7 @@ fn fetch_any(cli: &Cli, name: &str, wanted: &str, size: bool) -> Result<(Vec<u8>
         if !wanted.is_empty() && wanted != *kind {
             continue;
         }
-        match fetch(cli, noun, name, size && *kind == "container") {
+        match fetch(cli, noun, name, size && *kind == "container", "") {
             Ok(raw) => return Ok((raw, go)),
             Err(e) if !wanted.is_empty() => return Err(e.into()),
             Err(e) if e.is_not_found() || e.to_string().contains("invalid reference format") => {}
@@ -83,7 +83,7 @@ fn fetch_any(cli: &Cli, name: &str, wanted: &str, size: bool) -> Result<(Vec<u8>
 }
 
 /// The document of one thing.
-pub fn fetch(cli: &Cli, noun: &str, name: &str, size: bool) -> Result<Vec<u8>, Error> {
+pub fn fetch(cli: &Cli, noun: &str, name: &str, size: bool, platform: &str) -> Result<Vec<u8>, Error> {
     if name.is_empty() {
         return Err(Error::Status {
             code: 404,
@@ -96,16 +96,24 @@ pub fn fetch(cli: &Cli, noun: &str, name: &str, size: bool) -> Result<Vec<u8>, E
         ""
     };
     cli.client
-        .send(Request::get(path(noun, name, verb)).flag("size", size))?
+        .send(
+            Request::get(path(noun, name, verb))
+                .flag("size", size)
+                .query_unless_empty("platform", platform),
+        )?
         .bytes()
 }
 
 /// `inspect` of a noun.
 pub fn of_noun(cli: &Cli, parsed: &Parsed, noun: &str, kind: &str) -> Result<(), Failure> {
     let mut inspector = Inspector::new(parsed.text("format"), kind)?;
+    let platform = match noun {
+        "images" => platform_json(parsed.text("platform"))?,
+        _ => String::new(),
+    };
     let mut failures = Failures::default();
     for name in &parsed.args {
-        match fetch(cli, noun, name, parsed.bool("size")) {
+        match fetch(cli, noun, name, parsed.bool("size"), &platform) {
             Ok(raw) => {
                 if let Err(failure) = inspector.add(&raw, None) {
                     failures.add(failure.text);

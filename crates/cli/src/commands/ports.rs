@@ -114,10 +114,7 @@ pub fn expose(text: &str) -> Result<Vec<String>, String> {
         let why = if port.is_empty() {
             "empty string specified for ports".into()
         } else {
-            format!(
-                "strconv.ParseUint: parsing {}: invalid syntax",
-                crate::quote::quote(port)
-            )
+            format!("strconv.ParseUint: parsing {}: invalid syntax", api::quote::quote(port))
         };
         format!("invalid range format for --expose: {text}, error: {why}")
     })?;

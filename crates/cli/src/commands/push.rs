@@ -51,7 +51,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     if all && !bases.is_empty() {
         return Err(Failure::new("--delta-from is for one tag, not for --all-tags/-a"));
     }
-    let platform = requests::platform_json(parsed.text("platform"))?;
+    let platform = requests::platform_json(&requests::platform(parsed.text("platform")))?;
     let host = reference.repository().domain();
     let credentials = cli.config.borrow().credentials(host);
     let request = Request::post(path("images", &reference.repository().familiar(), "push"))

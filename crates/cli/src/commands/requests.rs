@@ -6,6 +6,7 @@ use crate::config::auth_header;
 use crate::progress;
 use crate::terminal;
 use api::client::{Request, escape};
+use oci::platform::Platform;
 use oci::reference::{Reference, ReferenceError};
 use std::io::Write;
 
@@ -64,7 +65,7 @@ pub fn check_platform(text: &str) -> Result<(), Failure> {
     if text.is_empty() || (text.split('/').count() <= 3 && text.split('/').all(word)) {
         return Ok(());
     }
-    let quoted = crate::quote::quote(text);
+    let quoted = api::quote::quote(text);
     let why = "cannot parse platform specifier: invalid argument";
     Err(Failure::new(format!(
         "error parsing specified platform: {quoted}: {why}"
@@ -73,19 +74,23 @@ pub fn check_platform(text: &str) -> Result<(), Failure> {
 
 /// A platform as newer routes take it, as JSON; nothing for none.
 pub fn platform_json(said: &str) -> Result<String, Failure> {
-    let text = platform(said).to_lowercase();
+    let text = said.to_lowercase();
     if text.is_empty() {
         return Ok(text);
     }
     check_platform(&text)?;
-    let mut parts = text.split('/');
-    let mut part = || parts.next().unwrap_or_default();
-    let (os, architecture, variant) = (part(), part(), part());
-    let mut json = serde_json::json!({"os": os, "architecture": architecture});
-    if !variant.is_empty() {
-        json["variant"] = variant.into();
-    }
-    Ok(json.to_string())
+    // An architecture that is not said is the daemon's.
+    let host = Platform {
+        os: "linux".into(),
+        ..Platform::default()
+    };
+    let platform = Platform::parse(&text, &host).ok_or_else(|| {
+        Failure::new(format!(
+            "invalid platform: {}: unknown operating system or architecture: invalid argument",
+            api::quote::quote(&text)
+        ))
+    })?;
+    Ok(json::to_string(&platform))
 }
 
 /// Pulls an image and shows how that goes on `out`; `quiet` shows nothing.

@@ -5,7 +5,7 @@ use super::functions;
 use super::parse::{Command, Expr, Node, Operand, Pipe, Trees};
 use super::types::Type;
 use super::value::Value;
-use crate::quote::quote;
+use api::quote::quote;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 

@@ -1,7 +1,7 @@
 //! Values as Go's `fmt` prints them: `Print`, `Println` and `Printf`.
 
 use super::value::{Struct, Value};
-use crate::quote::quote;
+use api::quote::quote;
 use api::time::Time;
 
 /// `%v`.

@@ -197,7 +197,7 @@ fn action(text: &str, mut at: usize, tokens: &mut Vec<Token>) -> Result<(usize, 
                 let n = number(rest);
                 if rest[n..].starts_with(|c: char| c.is_alphanumeric() || c == '_') {
                     let n = n + word(&rest[n..]);
-                    return fail(at, format!("bad number syntax: {}", crate::quote::quote(&rest[..n])));
+                    return fail(at, format!("bad number syntax: {}", api::quote::quote(&rest[..n])));
                 }
                 (Kind::Number, n)
             }

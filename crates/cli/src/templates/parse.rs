@@ -3,7 +3,7 @@
 use super::lex::{Kind, Token, lex};
 use super::literals::{number, unescape};
 use super::value::Value;
-use crate::quote::quote;
+use api::quote::quote;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;

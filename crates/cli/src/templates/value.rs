@@ -60,6 +60,21 @@ impl Value {
         )
     }
 
+    /// A struct of values that are there, by name and in order.
+    pub fn structure<'a>(name: &str, fields: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
+        let field = |name: &str| Field {
+            name: name.into(),
+            json: name.into(),
+            omit_empty: false,
+            kind: Rc::new(Type::Any),
+        };
+        let fields = fields.into_iter().map(|(name, value)| (field(name), value));
+        Value::Struct(Rc::new(Struct {
+            name: name.into(),
+            fields: fields.collect(),
+        }))
+    }
+
     /// A document without types, as Go reads it into `interface{}` with `UseNumber`.
     pub fn raw(json: &Json) -> Value {
         match json {

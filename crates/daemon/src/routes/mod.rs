@@ -2,6 +2,7 @@
 
 use crate::route::Route;
 
+mod chosen;
 mod containers;
 mod exec;
 mod images;

@@ -2,7 +2,9 @@
 //!
 //! The shape is Docker's: its default mounts, masked paths, capabilities, device rules and their order.
 
+mod block_io;
 mod capabilities;
+mod cpuset;
 mod devices;
 mod resources;
 
@@ -148,7 +150,7 @@ pub fn build(record: &Record, host: &Host) -> Result<rt::Spec> {
             cgroups_path: cgroup_path(record, host),
             namespaces: namespaces(record, host),
             devices: host.devices.iter().map(HostDevice::node).collect(),
-            resources: Some(resources::build(host_config, &host.devices)),
+            resources: Some(resources::build(host_config, &host.devices)?),
             seccomp,
             rootfs_propagation: propagation(&host.mounts),
             masked_paths: host_config.masked_paths.clone().unwrap_or_default(),

@@ -2,6 +2,8 @@
 //!
 //! Numbers out of range are refused with Docker's words before anything is made.
 
+use super::block_io::block_io;
+use super::cpuset;
 use super::devices::{self, HostDevice};
 use crate::error::{Error, Result};
 use api::host_config::HostConfig;
@@ -11,7 +13,7 @@ use oci::runtime as rt;
 const MIN_MEMORY: i64 = 6 * 1024 * 1024;
 
 /// The limits of a container.
-pub fn build(host: &HostConfig, devices: &[HostDevice]) -> rt::Resources {
+pub fn build(host: &HostConfig, devices: &[HostDevice]) -> Result<rt::Resources> {
     let positive = |value: i64| (value > 0).then_some(value);
     let memory = rt::Memory {
         limit: positive(host.memory),
@@ -57,7 +59,7 @@ pub fn build(host: &HostConfig, devices: &[HostDevice]) -> rt::Resources {
                 .filter_map(|text| devices::parse_rule(text).ok()),
         );
     }
-    rt::Resources {
+    Ok(rt::Resources {
         devices: rules,
         memory: Some(memory),
         cpu: Some(cpu),
@@ -65,12 +67,9 @@ pub fn build(host: &HostConfig, devices: &[HostDevice]) -> rt::Resources {
             .pids_limit
             .filter(|limit| *limit != 0)
             .map(|limit| rt::Pids { limit }),
-        block_io: (host.blkio_weight > 0).then(|| rt::BlockIo {
-            weight: Some(host.blkio_weight),
-            ..rt::BlockIo::default()
-        }),
+        block_io: block_io(host)?,
         ..rt::Resources::default()
-    }
+    })
 }
 
 /// Refuses limits that make no sense. `cpus` is how many the machine has.
@@ -115,6 +114,13 @@ pub fn check(host: &HostConfig, cpus: usize) -> Result<()> {
     if host.cpu_quota > 0 && host.cpu_quota < 1000 {
         return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)".into());
     }
+    let there = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    cpuset::check(&host.cpuset_cpus, "CPUs", &there("/sys/devices/system/cpu/online"))?;
+    cpuset::check(
+        &host.cpuset_mems,
+        "memory nodes",
+        &there("/sys/devices/system/node/online"),
+    )?;
     if host.blkio_weight > 0 && !(10..=1000).contains(&host.blkio_weight) {
         return invalid("Range of blkio weight is from 10 to 1000".into());
     }
@@ -149,7 +155,7 @@ mod tests {
             ..HostConfig::default()
         };
         check(&host, 2).unwrap();
-        let limits = build(&host, &[]);
+        let limits = build(&host, &[]).unwrap();
         let cpu = limits.cpu.unwrap();
         assert_eq!((cpu.period, cpu.quota), (Some(100_000), Some(150_000)));
         assert_eq!(limits.memory.unwrap().swap, Some(128 << 20));

@@ -27,13 +27,16 @@ pub struct Proxies {
 impl Proxies {
     /// Reads this process's environment.
     pub fn from_env() -> Proxies {
-        let read = |name: &str| {
-            [name.to_owned(), name.to_ascii_lowercase()]
-                .iter()
-                .find_map(|n| std::env::var(n).ok().filter(|v| !v.is_empty()))
-        };
-        let var = |name: &str| read(name).unwrap_or_default();
-        Proxies::new(&var("HTTP_PROXY"), &var("HTTPS_PROXY"), &var("NO_PROXY"))
+        let [http, https, none] = ["http_proxy", "https_proxy", "no_proxy"].map(Proxies::of_env);
+        Proxies::new(&http, &https, &none)
+    }
+
+    /// One variable of this process's environment, in capitals before in small letters; empty for none.
+    pub fn of_env(name: &str) -> String {
+        [name.to_ascii_uppercase(), name.to_ascii_lowercase()]
+            .iter()
+            .find_map(|n| std::env::var(n).ok().filter(|v| !v.is_empty()))
+            .unwrap_or_default()
     }
 
     /// Takes the three values as they stand in the environment or in `daemon.json`; empty is none.

@@ -73,10 +73,11 @@ pub fn platform(engine: &Engine, text: &str) -> Result<Option<Platform>> {
         ..=3 => "unknown operating system or architecture",
         _ => "cannot parse platform specifier",
     };
-    let parsed = Platform::parse(text, &engine.config.platform);
-    parsed
-        .map(Some)
-        .ok_or_else(|| Error::invalid(format!("\"{text}\": {why}: invalid argument")))
+    match Platform::parse(text, &engine.config.platform) {
+        None => Err(Error::invalid(format!("\"{text}\": {why}: invalid argument"))),
+        Some(platform) if platform.os != "linux" => Err(Error::invalid("operating system is not supported")),
+        platform => Ok(platform),
+    }
 }
 
 /// The reference that a client splits into a name and a tag or digest.

@@ -33,7 +33,7 @@ fn one(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
 }
 
 fn answer(engine: &Arc<Engine>, request: Request, names: &[String]) -> Result<Answer> {
-    let platform = platform_of(engine, &request)?;
+    let platform = platform_of(engine, &request, "platform")?;
     let plan = save::plan(engine, names, platform.as_ref())?;
     let (engine, cancel) = (engine.clone(), request.cancel.clone());
     Ok(Answer::Stream {

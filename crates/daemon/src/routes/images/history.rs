@@ -1,5 +1,6 @@
 //! `GET /images/{name}/history`: how an image came to be.
 
+use super::platform_of;
 use crate::route::{Answer, Request, Route};
 use engine::Engine;
 use engine::error::Result;
@@ -12,5 +13,10 @@ pub const ROUTE: Route = Route {
 };
 
 fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
-    Answer::json(&engine::image::history(engine, request.parameter("name"))?)
+    let platform = platform_of(engine, &request, "platform")?;
+    Answer::json(&engine::image::history(
+        engine,
+        request.parameter("name"),
+        platform.as_ref(),
+    )?)
 }

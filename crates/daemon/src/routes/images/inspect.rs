@@ -1,5 +1,6 @@
 //! `GET /images/{name}/json`: one image.
 
+use super::platform_of;
 use crate::route::{Answer, Request, Route};
 use engine::Engine;
 use engine::error::Result;
@@ -12,9 +13,11 @@ pub const ROUTE: Route = Route {
 };
 
 fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
+    let platform = platform_of(engine, &request, "platform")?;
     Answer::json(&engine::image::inspect(
         engine,
         request.parameter("name"),
+        platform.as_ref(),
         request.version,
     )?)
 }

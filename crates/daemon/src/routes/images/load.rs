@@ -15,7 +15,7 @@ pub const ROUTE: Route = Route {
 };
 
 fn run(engine: &Arc<Engine>, mut request: Request) -> Result<Answer> {
-    let platform = platform_of(engine, &request)?;
+    let platform = platform_of(engine, &request, "platform")?;
     let quiet = request.query.flag("quiet");
     let (engine, cancel) = (engine.clone(), request.cancel.clone());
     let mut body = std::mem::replace(&mut request.body, Box::new(std::io::empty()));

@@ -25,8 +25,8 @@ use engine::Engine;
 use engine::error::{Error, Result};
 use oci::platform::Platform;
 
-/// The platform that a request names as JSON: the last of several.
-pub fn platform_of(engine: &Engine, request: &Request) -> Result<Option<Platform>> {
+/// The platform that a request names as JSON in a field of its query: the last of several.
+pub fn platform_of(engine: &Engine, request: &Request, field: &str) -> Result<Option<Platform>> {
     #[derive(json::Deserialize)]
     struct Wire {
         #[serde(default)]
@@ -36,15 +36,22 @@ pub fn platform_of(engine: &Engine, request: &Request) -> Result<Option<Platform
         #[serde(default)]
         variant: String,
     }
-    let Some(text) = request.query.all("platform").last().filter(|text| !text.is_empty()) else {
+    let Some(text) = request.query.all(field).last().filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let wire: Wire =
         json::from_slice(text.as_bytes()).map_err(|e| Error::invalid(format!("failed to parse platform: {e}")))?;
+    let host = engine.config.platform.clone();
+    if wire.architecture.is_empty() {
+        return Ok(Some(Platform {
+            os: if wire.os.is_empty() { host.os } else { wire.os },
+            ..host
+        }));
+    }
     Ok(Some(Platform {
         os: wire.os,
         architecture: wire.architecture,
         variant: wire.variant,
-        ..engine.config.platform.clone()
+        ..host
     }))
 }

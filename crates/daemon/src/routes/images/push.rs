@@ -28,7 +28,7 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
         return Err(Error::invalid("cannot push a digest reference"));
     }
     let auth = auth_of(&request)?;
-    let platform = platform_of(engine, &request)?;
+    let platform = platform_of(engine, &request, "platform")?;
     let (engine, cancel) = (engine.clone(), request.cancel.clone());
     Ok(Answer::json_stream(move |out| {
         let late = Late::new(out);

@@ -15,5 +15,5 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
     let filters = request
         .query
         .filters(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-    Answer::json(&engine::net::list(engine, &filters))
+    Answer::json(&engine::net::list(engine, &filters)?)
 }

@@ -1,6 +1,7 @@
 //! `POST /volumes/prune`: removes volumes that nobody has.
 
 use crate::route::{Answer, Request, Route};
+use crate::routes::chosen::Chosen;
 use engine::Engine;
 use engine::error::Result;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
         .get("all")
         .is_some_and(|v| v.iter().any(|v| v == "1" || v == "true"))
         || !request.at_least(1, 42);
-    let labels = filters.get("label").cloned().unwrap_or_default();
-    let (deleted, bytes) = engine::volume::prune(engine, all, &labels)?;
+    let chosen = Chosen::read(&filters)?;
+    let (deleted, bytes) = engine::volume::prune(engine, all, |volume| chosen.takes(&volume.labels, None))?;
     Answer::json(&serde_json::json!({"VolumesDeleted": deleted, "SpaceReclaimed": bytes}))
 }
