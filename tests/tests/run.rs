@@ -374,6 +374,113 @@ fn bad_requests_are_400_and_unknown_ones_404() {
     });
 }
 
+/// A volume's options are mounted while somebody uses it, as by Docker: a tmpfs that two share, a bind.
+#[test]
+fn volumes_with_options() {
+    ground::run(|g| {
+        compare(
+            g,
+            &[
+                "volume create -o type=tmpfs -o device=tmpfs -o o=size=1m,uid=5,mode=700 fast",
+                "! mkdir DIR/bound && echo 1 >DIR/bound/f",
+                "volume create -o type=none -o o=bind -o device=DIR/bound bound",
+                "volume create -o type=none -o o=bind,ro -o device=DIR/bound fixed",
+                "volume create -o type=none -o o=bind -o device=/no/such lost",
+                "volume create -o type=tmpfs wrong",
+                "volume create -o what=is wrong",
+                "run --rm --network none -v fast:/x busybox stat -c %u_%a /x",
+                "run --rm --network none -v fast:/x busybox grep -c size=1024k,mode=700,uid=5 /proc/mounts",
+                "run -d --name one --network none -v fast:/x busybox sh -c echo_1_>/x/f;_exec_sleep_1000",
+                "run --rm --network none -v fast:/x busybox cat /x/f",
+                "cp one:/x/f DIR/fast",
+                "! cat DIR/fast",
+                "rm -f one",
+                "run --rm --network none -v fast:/x busybox ls /x",
+                "create --name two --network none -v bound:/x busybox",
+                "cp two:/x/f DIR/copied",
+                "! cat DIR/copied",
+                "rm two",
+                "run --rm --network none -v bound:/x busybox sh -c cat_/x/f;_echo_2_>/x/g",
+                "run --rm --network none -v fixed:/x busybox sh -c echo_3_>/x/h",
+                "volume rm bound fixed fast lost",
+                // What was bound is not the volume's.
+                "! ls DIR/bound",
+            ],
+        );
+        let (mut daemon, docker) = g.daemon_with_busybox();
+        let data = daemon.data_root().join("volumes");
+        let mounted = || tests::ground::mounts_below(&data).len();
+        docker.ok(&[
+            "volume",
+            "create",
+            "-o",
+            "type=tmpfs",
+            "-o",
+            "device=tmpfs",
+            "-o",
+            "o=size=1m",
+            "fast",
+        ]);
+        docker.ok(&[
+            "volume",
+            "create",
+            "-o",
+            "type=none",
+            "-o",
+            "o=bind",
+            "-o",
+            "device=/no/such",
+            "lost",
+        ]);
+        let ran = docker.run(&["run", "--rm", "--network=none", "-v", "lost:/x", "busybox"]);
+        assert!(
+            ran.code != 0 && ran.err.contains("failed to mount local volume: mount /no/such:"),
+            "{}",
+            ran.err
+        );
+        let sleep = |name: &str| {
+            docker.ok(&[
+                "run",
+                "-d",
+                "--name",
+                name,
+                "--network=none",
+                "-v",
+                "fast:/x",
+                "busybox",
+                "sleep",
+                "1000",
+            ])
+        };
+        sleep("one");
+        sleep("two");
+        assert_eq!(mounted(), 1);
+        // It stays whose it is when the daemon dies, and goes with the last.
+        daemon.kill();
+        daemon.up().unwrap();
+        docker.ok(&["exec", "one", "touch", "/x/f"]);
+        docker.ok(&["rm", "-f", "one"]);
+        assert_eq!(mounted(), 1);
+        assert_eq!(docker.ok(&["exec", "two", "ls", "/x"]), "f");
+        assert!(docker.run(&["volume", "rm", "fast"]).err.contains("volume is in use"));
+        let pid: i32 = docker.ok(&["inspect", "-f", "{{.State.Pid}}", "two"]).parse().unwrap();
+        daemon.kill();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+        daemon.up().unwrap();
+        assert!(
+            within(Duration::from_secs(10), || mounted() == 0),
+            "a volume that nobody uses stays mounted"
+        );
+        docker.ok(&["rm", "two"]);
+        docker.ok(&["volume", "rm", "fast", "lost"]);
+        clean(daemon);
+    });
+}
+
 /// What is asked of a container and is not there is refused, by Docker's words where it refuses it too.
 #[test]
 fn what_cannot_be_had_is_refused() {

@@ -167,6 +167,7 @@ pub struct CreateRequest {
     pub internal: bool,
     pub attachable: bool,
     pub ingress: bool,
+    pub scope: String,
     pub config_only: bool,
     #[serde(skip_serializing_if = "is_zero")]
     pub config_from: ConfigReference,

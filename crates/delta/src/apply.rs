@@ -81,6 +81,7 @@ impl<R: Read> Delta<R> {
             made: 0,
             done: false,
             new: None,
+            checked: true,
         })
     }
 }
@@ -126,6 +127,8 @@ pub struct Pieces<R> {
     made: u64,
     done: bool,
     new: Option<New>,
+    /// Old files are checked before they are patched.
+    checked: bool,
 }
 
 /// Content that is being read.
@@ -257,7 +260,8 @@ impl<R: Read> Pieces<R> {
             (Body::PatchedHead | Body::PatchedBase, Some(file)) => {
                 let difference = self.source.signed(Stream::Sizes)?;
                 let size = self.base.size(file).wrapping_add_signed(difference);
-                self.new = Some(New::Patched(Box::new(Patched::new(file, self.base.size(file), size))));
+                let patched = Patched::new(file, self.base.size(file), size, self.checked);
+                self.new = Some(New::Patched(Box::new(patched)));
                 (Content::New, size)
             }
             (Body::SameAsTarget, _) => {
@@ -357,6 +361,9 @@ pub struct Hint {
     pub content: Content,
     /// The entry of the base that has the same name, if the delta names it.
     pub head: Option<FileId>,
+    /// CRC-64 of the content if that is a file of the base's: as the base's layer has it, and so as the delta's maker had
+    /// it, for the fingerprints agree.
+    pub crc: Option<u64>,
 }
 
 /// Hints on entries whose content is somewhere already, in order. The stream is ahead of whoever unpacks it by what is
@@ -415,10 +422,44 @@ impl<R: Read, C: Contents> Target<R, C> {
         }
     }
 
-    /// Leaves the check against the diff ID to the caller, who computes it anyway.
+    /// Leaves the check against the diff ID to the caller, who computes it anyway, and with it that of the base's files:
+    /// every byte of them that is used is in the result, so a second sum over them finds nothing more.
     pub fn unhashed(mut self) -> Target<R, C> {
-        self.hash = None;
+        self.leave_checks();
         self
+    }
+
+    fn leave_checks(&mut self) {
+        self.hash = None;
+        if let Some(pieces) = &mut self.pieces {
+            pieces.checked = false;
+        }
+    }
+
+    /// Passes the first bytes of the tar, which somebody has already, and leaves the check against the diff ID to them.
+    /// What is taken whole from elsewhere is not read.
+    pub fn skip(&mut self, mut bytes: u64) -> Result<(), Error> {
+        self.leave_checks();
+        let mut buffer = vec![0; 16 << 10];
+        while bytes > 0 {
+            let is_raw = self
+                .pieces
+                .as_ref()
+                .is_none_or(|pieces| self.raw_at < pieces.raw().len());
+            let left = self.piece.size - self.at;
+            if !is_raw && left > 0 && matches!(self.piece.content, Content::Base(_) | Content::Target(_)) {
+                let n = left.min(bytes);
+                self.at += n;
+                bytes -= n;
+                continue;
+            }
+            let room = usize::try_from(bytes).map_or(buffer.len(), |bytes| bytes.min(buffer.len()));
+            match self.read_some(&mut buffer[..room])? {
+                0 => return Err(Error::Format("the result is smaller than what was made of it")),
+                n => bytes -= n as u64,
+            }
+        }
+        Ok(())
     }
 
     /// The hints that come with the stream.
@@ -462,7 +503,16 @@ impl<R: Read, C: Contents> Target<R, C> {
                     self.crc = Crc64::default();
                     if let (Some(entry), Content::Base(_) | Content::Target(_)) = (piece.entry, piece.content) {
                         let Piece { content, head, .. } = piece;
-                        self.hints.put(Hint { entry, content, head });
+                        let crc = match content {
+                            Content::Base(file) => Some(pieces.base.layer(file).crc(file.entry)),
+                            _ => None,
+                        };
+                        self.hints.put(Hint {
+                            entry,
+                            content,
+                            head,
+                            crc,
+                        });
                     }
                 }
                 None => {
@@ -498,6 +548,9 @@ impl<R: Read, C: Contents> Target<R, C> {
                     source,
                 };
                 self.contents.read_base(file, self.at, into).map_err(wrong)?;
+                if self.hash.is_none() {
+                    return Ok(self.gave(room));
+                }
                 self.crc.update(into);
                 if into.len() as u64 == left && self.crc.value() != pieces.base.layer(file).crc(file.entry) {
                     return Err(wrong(io::Error::new(io::ErrorKind::InvalidData, "it has changed")));
@@ -505,8 +558,12 @@ impl<R: Read, C: Contents> Target<R, C> {
                 into.len()
             }
         };
+        Ok(self.gave(n))
+    }
+
+    fn gave(&mut self, n: usize) -> usize {
         self.at += n as u64;
-        Ok(n)
+        n
     }
 }
 

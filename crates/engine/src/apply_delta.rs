@@ -4,18 +4,21 @@ use crate::Engine;
 use delta::{Delta, Limits};
 use oci::digest::Digest;
 use std::io::{BufReader, Read};
-use store::{BaseFiles, ChainId, DiffId, Error, LayerId, Result, UnpackedLayer};
+use store::{BaseFiles, ChainId, DiffId, Error, LayerId, Partial, Result, UnpackedLayer};
 
-/// Unpacks what a delta makes on top of `below`. It is read to its end; the result is checked against `diff` when it
-/// is committed, and its claim to make that before anything is written. Memory: see `docs/deltas.md`.
+/// Unpacks what a delta makes on top of `below`. It is read to its end; the result is checked against `diff`, and its
+/// claim to make that before anything is written. With `partial`, what comes is kept for a pull that goes on after this
+/// one was interrupted, and `delta` are the bytes from where an earlier one was. Memory: see `docs/deltas.md`.
 pub(crate) fn unpack(
     held: &mut Held<'_>,
     below: Option<&ChainId>,
     diff: &Digest,
+    partial: Option<Partial>,
     delta: &mut dyn Read,
 ) -> Result<UnpackedLayer> {
     let engine = held.engine;
-    let delta = BufReader::with_capacity(16 << 10, delta);
+    let mut staged = engine.store.layers.stage_pull(below, partial)?;
+    let delta = BufReader::with_capacity(16 << 10, staged.keep_delta(delta)?);
     let opened = Delta::open(delta, Limits { tar_bytes: u64::MAX }).map_err(|error| match error {
         delta::Error::Io(source) => Error::Io {
             doing: "read delta".into(),
@@ -36,18 +39,35 @@ pub(crate) fn unpack(
             header.tar_bytes
         )));
     }
-    let staged = engine.store.layers.stage(below)?;
-    let base = base.into_iter().map(|layer| engine.store.layers.base(layer));
-    staged.unpack_delta(opened, BaseFiles::new(base.collect::<Result<_>>()?))
+    let files = base.iter().map(|layer| engine.store.layers.base(layer.clone()));
+    let files = BaseFiles::new(files.collect::<Result<_>>()?);
+    let why = match staged.unpack_delta(opened, files) {
+        Ok(unpacked) if unpacked.outcome().diff_id.0 == *diff => return Ok(unpacked),
+        Ok(_) => Error::Invalid(format!("what the delta makes is not {diff}")),
+        Err(error) if matches!(error, Error::Invalid(_)) || error.is_damage() => error,
+        Err(error) => return Err(error),
+    };
+    Err(damage(engine, &base).map_or(why, Error::Invalid))
+}
+
+/// Looks if the base is the reason that what a delta makes is not what it was to be. A layer that is damaged is noted as
+/// such, so that it is the base of nothing more and the next pull of its own image mends it.
+fn damage(engine: &Engine, base: &[LayerId]) -> Option<String> {
+    let mut found = None;
+    for layer in base {
+        let mut tell = |name: &str, what: &str| {
+            found.get_or_insert_with(|| format!("{name} of the base has changed: {what}"));
+        };
+        if let Err(error) = engine.store.layers.verify(layer, true, &mut tell) {
+            log::warn!("check layer {}: {error}", layer.chain_id().digest());
+        }
+    }
+    found
 }
 
 /// The same on nothing yet, with whatever bases are here.
 pub(crate) fn unpack_alone(engine: &Engine, diff: &Digest, delta: &mut dyn Read) -> Result<UnpackedLayer> {
-    let unpacked = unpack(&mut Held::find(engine, &[])?, None, diff, delta)?;
-    match unpacked.outcome().diff_id.0 == *diff {
-        true => Ok(unpacked),
-        false => Err(Error::Invalid(format!("what the delta makes is not {diff}"))),
-    }
+    unpack(&mut Held::find(engine, &[])?, None, diff, None, delta)
 }
 
 /// Layers that are held while a delta is fetched and applied. What its image lost meanwhile goes when they are let go.

@@ -3,7 +3,7 @@
 use crate::container::Record;
 use crate::error::{Error, Kind, Result};
 use crate::table::Container;
-use crate::{Engine, user};
+use crate::{Engine, user, volume};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -111,14 +111,18 @@ fn look<T: Send>(
     container: &Arc<Container>,
     work: impl FnOnce(&View) -> store::Result<T> + Send,
 ) -> store::Result<T> {
-    let (id, binds) = {
-        let record = container.record();
-        (record.id.clone(), binds(&record))
-    };
-    let root = engine.store.rw.mount(id.as_str())?;
-    let done = view::within(&root, &binds, work);
-    let unmounted = engine.store.rw.unmount(id.as_str());
-    done.and_then(|done| unmounted.map(|()| done))
+    let record = container.record().clone();
+    let (id, binds) = (record.id.as_str(), binds(&record));
+    let foreign = |error: Error| store::Error::Invalid(error.to_string());
+    let user = format!("copy-{}", crate::id::random_hex(8).map_err(foreign)?);
+    volume::hold(engine, &record, &user).map_err(foreign)?;
+    let done = engine.store.rw.mount(id).and_then(|root| {
+        let done = view::within(&root, &binds, work);
+        let unmounted = engine.store.rw.unmount(id);
+        done.and_then(|done| unmounted.map(|()| done))
+    });
+    volume::let_go(engine, &record, &user);
+    done
 }
 
 fn binds(record: &Record) -> Vec<Bind> {

@@ -413,6 +413,8 @@ pub fn disk_usage(engine: &Engine, kinds: &[String], version: (u32, u32)) -> Res
     }
     if wants("volume") {
         let mut list = crate::volume::list(engine, &BTreeMap::new())?;
+        // Docker counts none with options: they may be a share of any size.
+        list.volumes.retain(|volume| volume.options.is_none());
         for volume in &mut list.volumes {
             let users = crate::volume::users(engine, &volume.name).len();
             volume.usage_data = Some(api::volume::Usage {

@@ -29,6 +29,12 @@ pub fn create(engine: &Engine, request: &CreateRequest) -> Result<(String, Strin
     if request.config_only || !request.config_from.network.is_empty() {
         return Err(Error::not_supported("a network that is only a configuration"));
     }
+    if !matches!(request.scope.as_str(), "" | "local") {
+        return Err(Error::new(
+            crate::error::Kind::Forbidden,
+            "cannot create a swarm scoped network when swarm is not active",
+        ));
+    }
     if request.ingress {
         return Err(Error::not_supported("a network for a swarm's ingress"));
     }

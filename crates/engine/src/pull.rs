@@ -345,8 +345,8 @@ struct Job<'a> {
     diff: &'a Digest,
     chain: &'a ChainId,
     below: Option<&'a ChainId>,
-    /// Deltas that make it, to be tried in this order.
-    deltas: std::vec::IntoIter<Candidate>,
+    /// Deltas that make it and were not tried yet.
+    deltas: Vec<Candidate>,
     sum: Arc<Total>,
 }
 
@@ -398,7 +398,7 @@ fn fetch_layers(
             diff: &diffs[index],
             chain: &chains[index],
             below: index.checked_sub(1).map(|below| &chains[below]),
-            deltas: deltas.remove(&diffs[index]).unwrap_or_default().into_iter(),
+            deltas: deltas.remove(&diffs[index]).unwrap_or_default(),
             sum: sum.clone(),
         })
         .collect();
@@ -508,29 +508,48 @@ fn begin<'a>(
     job: &mut Job<'_>,
     progress: &Progress,
 ) -> Result<Arriving<'a>> {
-    let partial = engine
-        .store
-        .layers
-        .partial(job.below, job.chain, &job.descriptor.digest);
-    let left = job.descriptor.size - partial.as_ref().map_or(0, Partial::offset).min(job.descriptor.size);
-    for delta in job.deltas.by_ref() {
-        if delta.descriptor.size >= left {
+    let own = &job.descriptor.digest;
+    let blobs: Vec<&Digest> = std::iter::once(own)
+        .chain(job.deltas.iter().map(|delta| &delta.descriptor.digest))
+        .collect();
+    let partial = engine.store.layers.partial(job.below, job.chain, &blobs);
+    let begun = partial
+        .as_ref()
+        .and_then(|partial| Some((partial.begun()?.clone(), partial.offset())));
+    let offset = |blob: &Descriptor| match &begun {
+        Some((digest, offset)) if *digest == blob.digest => (*offset).min(blob.size),
+        _ => 0,
+    };
+    let left = |blob: &Descriptor| blob.size - offset(blob);
+    let most = left(job.descriptor);
+    job.deltas.sort_by_key(|delta| left(&delta.descriptor));
+    while !job.deltas.is_empty() {
+        let delta = job.deltas.remove(0);
+        if left(&delta.descriptor) >= most {
             continue;
         }
         // Held from now on: by the time that it is applied, an image may have been removed.
         match Held::find(engine, &delta.bases) {
             Ok(held) => {
+                // What an earlier pull left of the blob itself stays until the delta has made the layer.
+                let own_is_begun = begun.as_ref().is_some_and(|(digest, _)| digest == own);
+                let partial = partial.filter(|_| !own_is_begun);
+                let partial = partial
+                    .map(|partial| partial.of(&delta.descriptor.digest))
+                    .transpose()?;
+                let offset = offset(&delta.descriptor);
                 let meter = progress.meter(job.short(), delta.descriptor.size, &job.sum);
                 return Ok(Arriving {
-                    download: Download::start(engine, repository, &delta.descriptor, 0, meter)?,
-                    offset: 0,
-                    partial: None,
+                    download: Download::start(engine, repository, &delta.descriptor, offset, meter)?,
+                    offset,
+                    partial,
                     delta: Some((delta, held)),
                 });
             }
             Err(error) => log::warn!("delta {}: {error}", delta.descriptor.digest),
         }
     }
+    let partial = partial.map(|partial| partial.of(own)).transpose()?;
     start_download(engine, repository, job, partial, progress)
 }
 
@@ -585,6 +604,16 @@ impl<'a> Work<'a> {
                     }
                     break layer;
                 }
+                (Err(failure), Some((delta, _))) if resumed && failure.is_about_content => {
+                    // What was left of an earlier pull may be what is wrong, and is gone now: once more, all of it.
+                    log::warn!(
+                        "delta {}: from the beginning again: {}",
+                        delta.descriptor.digest,
+                        failure.error
+                    );
+                    job.deltas.push(delta);
+                    arriving = begin(engine, self.repository, job, self.progress)?;
+                }
                 (Err(failure), Some(_)) if !failure.is_final => {
                     let text = format!("Delta not used: {}", failure.error);
                     log::warn!("layer {}: {text}", job.descriptor.digest);
@@ -600,7 +629,7 @@ impl<'a> Work<'a> {
                     let partial = engine
                         .store
                         .layers
-                        .partial(job.below, job.chain, &job.descriptor.digest);
+                        .partial(job.below, job.chain, &[&job.descriptor.digest]);
                     arriving = start_download(engine, self.repository, job, partial, self.progress)?;
                 }
                 (Err(failure), _) => return Err(failure.error),
@@ -619,7 +648,7 @@ impl<'a> Work<'a> {
         (saved.bytes, saved.instead_of) = (saved.bytes + bytes, saved.instead_of + instead_of);
         let layers = &self.engine.store.layers;
         if layers.is_begun(job.chain)
-            && let Some(mut partial) = layers.partial(job.below, job.chain, &job.descriptor.digest)
+            && let Some(mut partial) = layers.partial(job.below, job.chain, &[&job.descriptor.digest])
             && let Err(error) = partial.discard()
         {
             log::warn!("left to the sweep: {error}");
@@ -738,8 +767,9 @@ fn apply(
     job: &Job<'_>,
     arriving: Arriving<'_>,
 ) -> Result<UnpackedLayer, Failure> {
+    let partial = arriving.partial;
     arriving.download.unpack(job.descriptor, |delta| {
-        apply_delta::unpack(held, below, job.diff, delta)
+        apply_delta::unpack(held, below, job.diff, partial, delta)
     })
 }
 

@@ -78,11 +78,18 @@ pub fn all(engine: &Arc<Engine>) -> Result<()> {
         if let Err(e) = engine.store.rw.mount(container.id.as_str()) {
             log::warn!("adopt the root file system of container {}: {e}", container.id.short());
         }
+        let record = container.record().clone();
+        if let Err(e) = crate::volume::hold(engine, &record, container.id.as_str()) {
+            log::warn!("volumes of container {}: {e}", container.id.short());
+        }
         if let Err(e) = crate::net_names::serve(engine, &container) {
             log::warn!("names for container {}: {e}", container.id.short());
         }
         engine.watch.add(engine, &container, &shim)?;
         crate::health::begin(engine, &container, &shim);
+    }
+    for error in engine.store.volumes.unmount_stale() {
+        log::warn!("unmount a volume that no container uses: {error}");
     }
     for container in &containers {
         settle(engine, container, running.contains(container.id.as_str()));

@@ -6,7 +6,7 @@ use crate::attach::Waiting;
 use crate::container::{Record, State};
 use crate::error::{Context, Error, Kind, Result};
 use crate::table::Container;
-use crate::{Engine, connect, health, log_driver, prepare, spec};
+use crate::{Engine, connect, health, log_driver, prepare, spec, volume};
 use network::Sandbox;
 use oci::runtime as rt;
 use runtime::shim::{RuntimeChoice, Shim, ShimConfig};
@@ -97,6 +97,7 @@ fn launch(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
     let record = container.record().clone();
     let id = record.id.as_str();
     let rootfs = engine.store.rw.mount(id)?;
+    volume::hold(engine, &record, id)?;
     let sandbox = connect::connect(engine, container, &record)?;
     connect::write_files(engine, container, &record)?;
     let run_directory = engine.run_directory(container);
@@ -235,6 +236,8 @@ pub(crate) fn release(engine: &Engine, container: &Container) {
     {
         report("remove the network namespace", &e);
     }
+    let record = container.record().clone();
+    volume::let_go(engine, &record, container.id.as_str());
     if let Err(e) = engine.store.rw.unmount(container.id.as_str()) {
         report("unmount the root file system", &e);
     }

@@ -164,7 +164,7 @@ pub fn restart(engine: &Arc<Engine>, name: &str, signal: &str, timeout: Option<i
         container.lock().record.host.auto_remove = auto_remove;
         ended?;
     }
-    crate::start::start(engine, container.id.as_str())?;
+    crate::start::start(engine, container.id.as_str()).context(format!("Cannot restart container {name}"))?;
     engine.container_event("restart", &container.record(), &[]);
     Ok(())
 }

@@ -6,6 +6,8 @@ use crate::filter;
 use crate::{Engine, id};
 use api::volume::{CreateRequest, List, Volume};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, ToSocketAddrs};
+use store::volume_mounts::Sorted;
 
 /// A volume as the API gives it.
 fn wire(volume: &store::volumes::Volume) -> Volume {
@@ -41,7 +43,11 @@ pub fn create(engine: &Engine, request: &CreateRequest) -> Result<Volume> {
     crate::mounts::volume_name(&name)?;
     let labels = request.labels.clone().unwrap_or_default();
     let options = request.driver_opts.clone().unwrap_or_default();
-    let (volume, existed) = engine.store.volumes.create(&name, &labels, &options)?;
+    let made = engine.store.volumes.create(&name, &labels, &options);
+    let (volume, existed) = made.map_err(|error| match error {
+        store::Error::Invalid(why) => Error::invalid(format!("create {name}: {why}")),
+        error => error.into(),
+    })?;
     if !existed {
         let attributes = BTreeMap::from([("driver".to_string(), "local".to_string())]);
         engine.events.emit("volume", "create", &name, attributes);
@@ -137,6 +143,53 @@ pub(crate) fn provide(engine: &Engine, points: &mut BTreeMap<String, MountPoint>
     Ok(())
 }
 
+/// Mounts what the options of a container's volumes say, for `user`: the container's ID, or one of a passing work.
+pub(crate) fn hold(engine: &Engine, record: &Record, user: &str) -> Result<()> {
+    for point in named(record) {
+        if let Err(error) = engine.store.volumes.hold(&point.name, user, sorted) {
+            let_go(engine, record, user);
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// Takes [`hold`] back.
+pub(crate) fn let_go(engine: &Engine, record: &Record, user: &str) {
+    for point in named(record) {
+        if let Err(e) = engine.store.volumes.let_go(&point.name, user) {
+            log::warn!("unmount volume {} of container {}: {e}", point.name, record.id.short());
+        }
+    }
+}
+
+fn named(record: &Record) -> impl Iterator<Item = &MountPoint> {
+    let points = record.disk.mount_points.values();
+    points.filter(|point| point.kind == "volume" && !point.name.is_empty())
+}
+
+/// Sorts a volume's `o`. A name in `addr=` of a share is looked up, as mount.nfs and mount.cifs do for the kernel.
+fn sorted(volume: &store::volumes::Volume) -> Sorted {
+    let option = |name: &str| volume.options.get(name).map_or("", String::as_str);
+    let share = matches!(option("type"), "nfs" | "nfs4" | "cifs");
+    let words = option("o").split(',').filter(|word| !word.is_empty());
+    let words: Vec<String> = words
+        .map(|word| match word.strip_prefix("addr=") {
+            Some(host) if share && host.parse::<IpAddr>().is_err() => {
+                let found = (host, 0).to_socket_addrs().ok().and_then(|mut list| list.next());
+                found.map_or(word.to_string(), |found| format!("addr={}", found.ip()))
+            }
+            _ => word.to_string(),
+        })
+        .collect();
+    let parsed = runtime::rootfs::options::parse(&words);
+    Sorted {
+        flags: parsed.flags,
+        propagation: parsed.propagation,
+        data: parsed.data,
+    }
+}
+
 /// Fills empty volumes with what the image has in their place.
 pub(crate) fn copy_up(engine: &Engine, record: &Record) -> Result<()> {
     let wanted: Vec<&MountPoint> = record
@@ -150,6 +203,7 @@ pub(crate) fn copy_up(engine: &Engine, record: &Record) -> Result<()> {
     }
     let id = record.id.as_str();
     let root = engine.store.rw.mount(id)?;
+    let user = format!("create-{id}");
     let mut result = Ok(());
     for point in wanted {
         let volume = engine
@@ -157,7 +211,16 @@ pub(crate) fn copy_up(engine: &Engine, record: &Record) -> Result<()> {
             .volumes
             .get(&point.name)?
             .ok_or_else(|| no_such(&point.name))?;
-        let copied = store::copy::into_empty(&root, point.destination.trim_start_matches('/').as_ref(), &volume.data);
+        let place = point.destination.trim_start_matches('/');
+        // What is behind its options is not asked for where there is nothing to be copied.
+        if !volume.options.is_empty() && std::fs::symlink_metadata(root.join(place)).is_err() {
+            continue;
+        }
+        let held = engine.store.volumes.hold(&point.name, &user, sorted);
+        let copied = held.and_then(|()| store::copy::into_empty(&root, place.as_ref(), &volume.data));
+        if let Err(e) = engine.store.volumes.let_go(&point.name, &user) {
+            log::warn!("unmount volume {}: {e}", point.name);
+        }
         if let Err(e) = copied {
             result = Err(Error::new(
                 Kind::Internal,
@@ -189,7 +252,8 @@ pub fn prune(engine: &Engine, all: bool, fits: impl Fn(&store::volumes::Volume) 
     let mut bytes = 0;
     for volume in engine.store.volumes.list()? {
         let anonymous = volume.labels.contains_key("com.docker.volume.anonymous");
-        if (all || anonymous) && fits(&volume) && users(engine, &volume.name).is_empty() {
+        // What is behind options is not Docker's to count or to clear away, nor ours.
+        if (all || anonymous) && volume.options.is_empty() && fits(&volume) && users(engine, &volume.name).is_empty() {
             bytes += engine.store.volumes.size(&volume.name).unwrap_or(0);
             remove(engine, &volume.name, true)?;
             removed.push(volume.name.clone());

@@ -1,8 +1,9 @@
 //! Layers of the store as a delta's base: found by diff ID, held while in use, their files read one after the other.
 //!
 //! A layer's headers and checksums come from its tar-split, so none of its files is read to begin with; whoever reads
-//! one, a delta's reader or writer, checks it against its CRC-64. Memory: about 180 bytes an entry. One file is
-//! open at a time, and some small ones wait for their pages to be let go of.
+//! one, a delta's reader or writer, sees by its CRC-64 or by what comes of it that it is the same. Memory: about 180
+//! bytes an entry. Open are the one being read, while files come in their order some that follow it, and some small
+//! ones that wait for their pages to be let go of.
 
 use crate::error::{Error, Result};
 use crate::layers::{ChainId, DiffId, LayerId, Layers, missing};
@@ -10,6 +11,8 @@ use crate::rebuild::{Passing, open};
 use delta::{Builder, Contents, FileId, Layer};
 use oci::tar::Entry;
 use oci::tar_split::{Lines, Piece};
+use rustix::fs::{FileType, Stat};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -74,11 +77,24 @@ impl Layers {
 }
 
 /// A base file that is open.
-struct Opened {
+pub(crate) struct Opened {
     id: FileId,
-    entry: Entry,
+    /// What its layer's tar says of it.
+    pub entry: Entry,
+    pub stat: Stat,
     file: Passing,
 }
+
+impl Opened {
+    pub fn file(&self) -> &File {
+        self.file.file()
+    }
+}
+
+/// Files that are opened before their turn, and bytes of them that the kernel is asked to read meanwhile: a disk has
+/// something to do while what it gave is hashed, and small files come as fast as a large one.
+const AHEAD_FILES: usize = 16;
+const AHEAD_BYTES: u64 = 1 << 20;
 
 /// Files that were read and whose pages are still to be let go of. One by one is dear: the kernel has pages that were
 /// read right now in a list of its own, and to get at them it asks all processors.
@@ -106,6 +122,10 @@ pub struct BaseFiles {
     layers: Vec<BaseLayer>,
     opened: Option<Opened>,
     passed: Passed,
+    /// Files that are likely next, in their order.
+    ahead: VecDeque<Opened>,
+    /// The one behind the last of them; or the one that would be the first.
+    next: Option<FileId>,
 }
 
 impl BaseFiles {
@@ -114,6 +134,8 @@ impl BaseFiles {
             layers,
             opened: None,
             passed: Passed::default(),
+            ahead: VecDeque::new(),
+            next: None,
         }
     }
 
@@ -132,15 +154,51 @@ impl BaseFiles {
             .collect()
     }
 
-    /// Opens a file, unless it is the one that is open, and says what its layer's tar says of it. It must still have
-    /// the kind and the size that it was unpacked with.
-    pub(crate) fn open(&mut self, id: FileId) -> io::Result<(&File, &Entry)> {
+    /// Opens a file, unless it is the one that is open. It must still have the kind and the size that it was unpacked
+    /// with.
+    pub(crate) fn open(&mut self, id: FileId) -> io::Result<&Opened> {
         if self.opened.as_ref().is_none_or(|opened| opened.id != id) {
             self.close();
-            self.opened = Some(self.find(id)?);
+            let opened = self.take_ahead(id)?;
+            self.opened = Some(opened);
         }
-        let opened = self.opened.as_ref().expect("it was opened right now");
-        Ok((opened.file.file(), &opened.entry))
+        Ok(self.opened.as_ref().expect("it was opened right now"))
+    }
+
+    /// Takes a file from those that wait, or opens it. Files that come in their layer's order have others wait.
+    fn take_ahead(&mut self, id: FileId) -> io::Result<Opened> {
+        let waits = self.ahead.iter().position(|opened| opened.id == id);
+        let in_order = waits.is_some() || self.next == Some(id);
+        let opened = match waits {
+            Some(at) => self.ahead.drain(..=at).next_back(),
+            None => {
+                self.ahead.clear();
+                self.next = self.behind(id);
+                None
+            }
+        };
+        let opened = opened.map_or_else(|| self.find(id), Ok)?;
+        let mut bytes: u64 = self.ahead.iter().map(|opened| opened.entry.size).sum();
+        while in_order
+            && self.ahead.len() < AHEAD_FILES
+            && bytes < AHEAD_BYTES
+            && let Some(next) = self.next
+        {
+            self.next = self.behind(next);
+            // One that is not there is an error when somebody asks for it.
+            let Ok(opened) = self.find(next) else { continue };
+            opened.file.will_need(opened.entry.size.min(AHEAD_BYTES / 4));
+            bytes += opened.entry.size;
+            self.ahead.push_back(opened);
+        }
+        Ok(opened)
+    }
+
+    /// The next file with content in a layer.
+    fn behind(&self, id: FileId) -> Option<FileId> {
+        let layer = &self.layers.get(usize::try_from(id.layer).ok()?)?.layer;
+        let entry = (id.entry + 1..layer.entries()).find(|&entry| layer.size(entry) > 0)?;
+        Some(FileId { entry, ..id })
     }
 
     pub(crate) fn close(&mut self) {
@@ -154,19 +212,19 @@ impl BaseFiles {
         let base = base.ok_or(io::ErrorKind::NotFound)?;
         let entry = base.layer.entry(id.entry).ok_or(io::ErrorKind::NotFound)?;
         let file = open(base.root.as_fd(), &entry.name)?;
-        let found = file.file().metadata()?;
-        let size = base.layer.size(id.entry);
-        if !found.is_file() || found.len() != size {
+        let stat = rustix::fs::fstat(file.file())?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if !is_file || u64::try_from(stat.st_size) != Ok(base.layer.size(id.entry)) {
             let text = format!("{} is not the file it was", String::from_utf8_lossy(&entry.name));
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        Ok(Opened { id, entry, file })
+        Ok(Opened { id, entry, stat, file })
     }
 }
 
 impl Contents for BaseFiles {
     fn read_base(&mut self, file: FileId, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.open(file)?.0.read_exact_at(into, offset)
+        self.open(file)?.file().read_exact_at(into, offset)
     }
 
     /// There is no target yet: for a target that is being unpacked there is [`crate::StagedLayer::unpack_delta`].

@@ -5,9 +5,10 @@
 //! ```text
 //! durable.0, durable.1   written after the `syncfs` of the batch that they tell of, in turn; always true
 //! soft.0, soft.1         written in between, in turn; true as long as the page cache is: until the next boot
+//! delta                  if it is made by a delta, the bytes of that which have come ([`crate::spool`])
 //! ```
 //!
-//! A file is the sha256 of the rest in hex, a line of JSON, and the inflate window. None is synced by itself or renamed
+//! Each of the four is the sha256 of the rest in hex, a line of JSON, and the inflate window. None is synced by itself or renamed
 //! into place: a torn one is told by its sha256, and the one written before it stands beside it. The checkpoint says
 //! where the compressed blob is gone on with ([`Point`]) and how much of the tar is in the layer's directory
 //! ([`Place`]); everything else is made again from that directory, and so checked, by [`crate::unpack`].
@@ -16,6 +17,7 @@ use crate::durable;
 use crate::error::Result;
 use crate::hash;
 use crate::restart::{Compression, Point, Points};
+use crate::spool::Spool;
 use json::{Deserialize, Serialize};
 use oci::digest::Digest;
 use std::path::{Path, PathBuf};
@@ -62,7 +64,7 @@ struct Head {
     boot: Option<String>,
     identity: Identity,
     place: Place,
-    /// 0: none, 1: gzip, 2: zstd.
+    /// 0: none, 1: gzip, 2: zstd, 3: it is a delta.
     compression: u8,
     input: u64,
     output: u64,
@@ -77,6 +79,7 @@ impl Checkpoint {
             Compression::None => 0,
             Compression::Gzip => 1,
             Compression::Zstd => 2,
+            Compression::Delta => 3,
         };
         let head = Head {
             format: FORMAT,
@@ -99,8 +102,8 @@ impl Checkpoint {
         bytes
     }
 
-    /// Reads one that is whole, ours, and true.
-    fn decode(bytes: &[u8], boot: Option<&str>) -> Option<Checkpoint> {
+    /// Reads one that is whole, ours, and true; says if it is durable.
+    fn decode(bytes: &[u8], boot: Option<&str>) -> Option<(Checkpoint, bool)> {
         let (digest, body) = (bytes.get(..64)?, bytes.get(65..)?);
         if hash::sha256(body).hex().as_bytes() != digest {
             return None;
@@ -115,6 +118,7 @@ impl Checkpoint {
             0 => Compression::None,
             1 => Compression::Gzip,
             2 => Compression::Zstd,
+            3 => Compression::Delta,
             _ => return None,
         };
         let whole = head.output <= head.place.tar && crate::id::is_long(&head.identity.cache_id);
@@ -127,21 +131,28 @@ impl Checkpoint {
             window: body[end + 1..].to_vec(),
             inside: head.inside,
         };
-        whole.then_some(Checkpoint {
+        let checkpoint = Checkpoint {
             identity: head.identity,
             place: head.place,
             point,
-        })
+        };
+        whole.then_some((checkpoint, head.boot.is_none()))
     }
 
     /// The furthest one in a layer's directory of checkpoints.
     pub fn load(directory: &Path) -> Option<Checkpoint> {
         let boot = boot();
-        FILES
+        let (mut checkpoint, durable) = FILES
             .iter()
             .filter_map(|name| std::fs::read(directory.join(name)).ok())
             .filter_map(|bytes| Checkpoint::decode(&bytes, boot.as_deref()))
-            .max_by_key(|checkpoint| checkpoint.place.tar)
+            .max_by_key(|(checkpoint, _)| checkpoint.place.tar)?;
+        // What came of a delta since then is as true as the page cache.
+        if !durable && checkpoint.point.compression == Compression::Delta {
+            let kept = Spool::kept(directory).unwrap_or(0);
+            checkpoint.point.input = checkpoint.point.input.max(kept);
+        }
+        Some(checkpoint)
     }
 }
 
@@ -168,38 +179,67 @@ impl Pending {
     }
 }
 
+/// What a layer is made of as it comes.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Its blob, with the places noted in it.
+    Blob(Points),
+    Delta(Spool),
+}
+
+/// Makes the directory of a layer's checkpoints.
+pub(crate) fn make_directory(directory: &Path) -> Result<()> {
+    if let Some(above) = directory.parent() {
+        durable::mkdir(above, 0o700)?;
+    }
+    durable::mkdir(directory, 0o700).map(drop)
+}
+
 /// Writes the checkpoints of one layer.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     directory: PathBuf,
     identity: Identity,
-    points: Points,
+    input: Input,
     boot: Option<String>,
     written: u64,
 }
 
 impl Keeper {
-    /// For a layer whose blob's places are noted in `points`. Nothing is made before the first checkpoint.
-    pub fn new(directory: PathBuf, identity: Identity, points: Points) -> Keeper {
+    /// Nothing is made before the first checkpoint.
+    pub fn new(directory: PathBuf, identity: Identity, input: Input) -> Keeper {
+        let boot = boot();
+        if let (Input::Delta(spool), Some(boot)) = (&input, &boot) {
+            let first = Checkpoint {
+                identity: identity.clone(),
+                place: Place {
+                    tar: 0,
+                    split_bytes: 0,
+                    split_lines: 0,
+                    file: None,
+                },
+                point: Point::in_delta(0),
+            };
+            spool.begin(directory.join(FILES[3]), first.encode(Some(boot.clone())));
+        }
         Keeper {
             directory,
             identity,
-            points,
-            boot: boot(),
+            input,
+            boot,
             written: 0,
         }
     }
 
     /// Writes a soft checkpoint and gives back the durable one, to be written after the next `syncfs`.
     pub fn keep(&mut self, place: Place) -> Result<Option<Pending>> {
-        let Some(point) = self.points.before(place.tar) else {
-            return Ok(None);
+        let point = match &self.input {
+            Input::Blob(points) => points.before(place.tar),
+            Input::Delta(spool) => Some(Point::in_delta(spool.keep()?)),
         };
+        let Some(point) = point else { return Ok(None) };
         if self.written == 0 {
-            if let Some(above) = self.directory.parent() {
-                durable::mkdir(above, 0o700)?;
-            }
-            durable::mkdir(&self.directory, 0o700)?;
+            make_directory(&self.directory)?;
         }
         let checkpoint = Checkpoint {
             identity: self.identity.clone(),
@@ -253,9 +293,9 @@ mod tests {
     fn only_whole_and_true_ones_are_read() {
         let checkpoint = checkpoint();
         let durable = checkpoint.encode(None);
-        assert_eq!(Checkpoint::decode(&durable, None).as_ref(), Some(&checkpoint));
+        assert_eq!(Checkpoint::decode(&durable, None), Some((checkpoint.clone(), true)));
         let soft = checkpoint.encode(Some("boot".into()));
-        assert_eq!(Checkpoint::decode(&soft, Some("boot")), Some(checkpoint));
+        assert_eq!(Checkpoint::decode(&soft, Some("boot")), Some((checkpoint, false)));
         assert_eq!(Checkpoint::decode(&soft, Some("another")), None);
         assert_eq!(Checkpoint::decode(&soft, None), None);
         for at in 0..durable.len() {

@@ -5,6 +5,8 @@ use crate::error::{Doing, Result};
 use crate::layers::{ChainId, Layers};
 use crate::layout::Layout;
 use crate::overlay;
+use crate::restart::Compression;
+use crate::spool::Spool;
 use oci::digest::Digest;
 use std::fs;
 use std::io::ErrorKind;
@@ -29,9 +31,23 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// The byte of the blob from which the pull goes on.
+    /// The byte of the blob, or of the delta, from which the pull goes on.
     pub fn offset(&self) -> u64 {
         self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.point.input)
+    }
+
+    /// What an earlier pull had begun to make the layer of: its blob, or a delta.
+    pub fn begun(&self) -> Option<&Digest> {
+        self.checkpoint.as_ref().map(|checkpoint| &checkpoint.identity.blob)
+    }
+
+    /// Takes it for a blob or a delta; what another one left is removed.
+    pub fn of(mut self, blob: &Digest) -> Result<Partial> {
+        if self.begun() != Some(blob) {
+            self.discard()?;
+        }
+        self.blob = blob.clone();
+        Ok(self)
     }
 
     /// Removes what an earlier pull left: this one starts at the beginning.
@@ -55,8 +71,9 @@ impl Layers {
         self.layout().pulls().join(chain.digest().hex()).exists()
     }
 
-    /// Takes up a layer to be pulled from a blob; nothing if another pull is at it. `parent` is the layer below it.
-    pub fn partial(&self, parent: Option<&ChainId>, chain: &ChainId, blob: &Digest) -> Option<Partial> {
+    /// Takes up a layer to be pulled from a blob, or from one of several that make the same; nothing if another pull is
+    /// at it. `parent` is the layer below it. What was begun with any other blob is removed.
+    pub fn partial(&self, parent: Option<&ChainId>, chain: &ChainId, blobs: &[&Digest]) -> Option<Partial> {
         let name = chain.digest().hex();
         let claim = format!("pull-{name}");
         if !self.claim_name(&claim) {
@@ -68,13 +85,13 @@ impl Layers {
             claim,
             checkpoint: Checkpoint::load(&directory),
             directory,
-            blob: blob.clone(),
+            blob: (*blobs.first()?).clone(),
         };
         let below = parent.map(|parent| self.info(parent).map(|info| info.cache_id));
         let fits = partial.checkpoint.as_ref().is_some_and(|checkpoint| {
             let identity = &checkpoint.identity;
             let record = self.layout().layer_tmp().join(&identity.record);
-            identity.blob == *blob
+            blobs.contains(&&identity.blob)
                 && match &below {
                     None => identity.parent_cache_id.is_none(),
                     Some(below) => below.is_some() && identity.parent_cache_id == *below,
@@ -83,15 +100,18 @@ impl Layers {
                 && overlay::is_complete(self.layout(), &identity.cache_id)
                 && fs::metadata(record.join("tar-split.json.gz"))
                     .is_ok_and(|split| split.len() >= checkpoint.place.split_bytes)
+                && (checkpoint.point.compression != Compression::Delta
+                    || Spool::kept(&partial.directory) >= Some(checkpoint.point.input))
         });
         if !fits && let Err(error) = partial.discard() {
             log::warn!("left to the sweep: {error}");
         }
         if fits {
             log::info!(
-                "layer {} goes on at byte {} of its blob",
+                "layer {} goes on at byte {} of {}",
                 chain.digest(),
-                partial.offset()
+                partial.offset(),
+                partial.begun().unwrap_or(&partial.blob)
             );
         }
         Some(partial)

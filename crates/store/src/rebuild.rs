@@ -6,6 +6,7 @@ use crate::layers::{ChainId, LayerId, Layers, missing};
 use flate2::bufread::MultiGzDecoder;
 use oci::tar_split::{self, AssembleError};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, PipeReader, Read, Write};
@@ -45,11 +46,17 @@ impl Drop for Passing {
     }
 }
 
-/// Opens a file of a layer by its name in the layer's tar.
+/// Opens a file of a layer by its name in the layer's tar. Reading it does not set its time of last access, which would
+/// be a write to the device for each file: that needs its owner's rights.
 pub(crate) fn open(root: BorrowedFd<'_>, name: &[u8]) -> io::Result<Passing> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let name = Path::new(OsStr::from_bytes(name));
-    resolve::open(root, name, Scope::InRoot, flags, Mode::empty()).map(|fd| Passing(File::from(fd)))
+    let open = |flags| resolve::open(root, name, Scope::InRoot, flags, Mode::empty());
+    let opened = match open(flags | OFlags::NOATIME) {
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => open(flags),
+        other => other,
+    };
+    opened.map(|fd| Passing(File::from(fd)))
 }
 
 /// The beginning of a layer's tar made again from what an interrupted pull left, as a stream of exactly so many bytes.

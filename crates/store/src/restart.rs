@@ -46,6 +46,11 @@ impl Point {
         Point::fresh(compression, 0, 0)
     }
 
+    /// A delta of which so many bytes are kept.
+    pub(crate) fn in_delta(kept: u64) -> Point {
+        Point::fresh(Compression::Delta, kept, 0)
+    }
+
     fn fresh(compression: Compression, input: u64, output: u64) -> Point {
         Point {
             compression,
@@ -59,12 +64,14 @@ impl Point {
     }
 }
 
-/// How a layer in a registry may be compressed: those ways that can be gone on with in the middle.
+/// How a layer in a registry may be compressed, those ways that can be gone on with in the middle; or that what comes
+/// is a delta, which is kept ([`crate::spool`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     None,
     Gzip,
     Zstd,
+    Delta,
 }
 
 impl Compression {
@@ -155,6 +162,7 @@ impl<R: Read> Restartable<R> {
                 State::Rest(Box::new(inflate.doing("go on with", "a gzip stream")?))
             }
             Compression::Gzip => State::Member,
+            Compression::Delta => return Err(Error::Invalid("a delta is no layer".into())),
             Compression::Zstd => State::Zstd {
                 decoder: Box::new(zstd_decoder().doing("start", "zstd")?),
                 within: false,

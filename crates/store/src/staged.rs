@@ -2,11 +2,12 @@
 //! its next pull can go on with.
 
 use crate::base::BaseFiles;
-use crate::checkpoint::{Checkpoint, Identity, Keeper};
+use crate::checkpoint::{Checkpoint, Identity, Input, Keeper};
 use crate::error::{Doing, Error, Result};
 use crate::layers::{self, DiffId, LayerId, LayerInfo, Layers};
 use crate::partial::{self, Partial};
 use crate::restart::Restartable;
+use crate::spool::{Spool, Spooled};
 use crate::unpack::{self, Outcome, Reuse, Shared, Target};
 use crate::{durable, id, overlay};
 use delta::Delta;
@@ -28,6 +29,8 @@ pub struct StagedLayer {
     committed: bool,
     /// The checkpoints of a pull.
     partial: Option<Partial>,
+    /// The delta that it is made of, as far as that has come.
+    spool: Option<Spool>,
     /// What the checkpoints tell of is good, only not all of it is here.
     keep: bool,
 }
@@ -51,6 +54,7 @@ impl StagedLayer {
             record,
             committed: false,
             partial,
+            spool: None,
             keep: false,
         };
         if resumed {
@@ -87,13 +91,40 @@ impl StagedLayer {
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
+    /// A delta as it is to be read for [`StagedLayer::unpack_delta`]: `rest` are its bytes from [`Partial::offset`] on,
+    /// before which come those that an earlier pull kept. What comes is kept for the next one.
+    pub fn keep_delta<R: Read>(&mut self, rest: R) -> Result<Spooled<R>> {
+        let Some(partial) = &self.partial else {
+            return Ok(Spooled::new(None, rest, None));
+        };
+        let (spool, before) = match &partial.checkpoint {
+            None => (Spool::new(&partial.directory), None),
+            Some(checkpoint) => {
+                let (spool, before) = Spool::resume(&partial.directory, checkpoint.point.input)?;
+                (spool, Some(before))
+            }
+        };
+        self.spool = Some(spool.clone());
+        Ok(Spooled::new(before, rest, Some(spool)))
+    }
+
     /// Unpacks what a delta makes of the base's layers, which are those that its head names, in that order. As
-    /// [`StagedLayer::unpack`]; files that are in the base already are linked instead of written. The delta is read to
-    /// its very end. Nothing of the base is changed.
-    pub fn unpack_delta<R: Read>(self, delta: Delta<R>, base: BaseFiles) -> Result<UnpackedLayer> {
+    /// [`StagedLayer::unpack_blob`] if the delta is one of [`StagedLayer::keep_delta`], else as [`StagedLayer::unpack`];
+    /// files that are in the base already are linked instead of written. The delta is read to its very end. Nothing of
+    /// the base is changed. Of the base only kinds and sizes are checked: who does not get the diff ID that was expected
+    /// may find a base that has changed.
+    pub fn unpack_delta<R: Read>(mut self, delta: Delta<R>, base: BaseFiles) -> Result<UnpackedLayer> {
+        let result = self.run_delta(delta, base);
+        if let Err(error) = &result {
+            self.keep = self.spool.is_some() && is_interruption(error);
+        }
+        result.map(|outcome| UnpackedLayer { staged: self, outcome })
+    }
+
+    fn run_delta<R: Read>(&self, delta: Delta<R>, base: BaseFiles) -> Result<Outcome> {
         let wrong = |error: delta::Error| match error {
             delta::Error::Io(source) => Error::Io {
-                doing: "read delta".into(),
+                doing: "read layer".into(),
                 source,
             },
             other => Error::Invalid(other.to_string()),
@@ -108,8 +139,25 @@ impl StagedLayer {
         // Who unpacks hashes.
         let mut target = delta::Target::new(pieces, known.clone()).unhashed();
         let reuse = Reuse::new(target.hints(), known, below);
-        let outcome = self.run(&mut target, None, None, Some(reuse))?;
-        Ok(UnpackedLayer { staged: self, outcome })
+        let (mut before, mut keeper) = (None, None);
+        if let (Some(partial), Some(spool)) = (&self.partial, &self.spool) {
+            before = partial.checkpoint.as_ref();
+            keeper = Some(self.keeper(partial, Input::Delta(spool.clone()))?);
+        }
+        if let Some(checkpoint) = before {
+            target.skip(checkpoint.place.tar).map_err(wrong)?;
+        }
+        self.run(&mut target, before, keeper, Some(reuse))
+    }
+
+    fn keeper(&self, partial: &Partial, input: Input) -> Result<Keeper> {
+        let identity = Identity {
+            blob: partial.blob.clone(),
+            cache_id: self.cache_id.clone(),
+            parent_cache_id: self.parent_cache_id()?,
+            record: self.record_name(),
+        };
+        Ok(Keeper::new(partial.directory.clone(), identity, input))
     }
 
     /// Says if an earlier pull is gone on with, and so the blob's first bytes are not asked for again.
@@ -135,18 +183,9 @@ impl StagedLayer {
             None => Restartable::open(blob)?,
             Some(checkpoint) => Restartable::resume(blob, checkpoint.point.clone())?,
         };
-        let keeper = match &self.partial {
-            None => None,
-            Some(partial) => {
-                let identity = Identity {
-                    blob: partial.blob.clone(),
-                    cache_id: self.cache_id.clone(),
-                    parent_cache_id: self.parent_cache_id()?,
-                    record: self.record_name(),
-                };
-                Some(Keeper::new(partial.directory.clone(), identity, stream.points()))
-            }
-        };
+        let keeper = self.partial.as_ref();
+        let keeper = keeper.map(|partial| self.keeper(partial, Input::Blob(stream.points())));
+        let keeper = keeper.transpose()?;
         if let Some(checkpoint) = before {
             // What lies between the place where decompression could begin and the place reached.
             let again = checkpoint.place.tar - checkpoint.point.output;
@@ -212,18 +251,15 @@ fn is_interruption(error: &Error) -> bool {
 impl Drop for StagedLayer {
     fn drop(&mut self) {
         let layout = self.layers.layout();
-        let kept = self.keep && !self.committed;
+        let keep = self.keep && !self.committed;
+        // Without a checkpoint there is nothing to go on with.
+        let is_begun = |partial: &Partial| Checkpoint::load(&partial.directory).is_some();
+        let kept = keep && self.partial.as_ref().is_some_and(is_begun);
         if let Some(partial) = self.partial.as_ref().filter(|_| !kept)
             && let Err(error) = partial::remove(layout, &partial.directory, None)
         {
             log::warn!("left to the sweep: {error}");
         }
-        // Without a checkpoint there is nothing to go on with.
-        let kept = kept
-            && self
-                .partial
-                .as_ref()
-                .is_some_and(|partial| Checkpoint::load(&partial.directory).is_some());
         if !self.committed && !kept {
             if let Err(error) = overlay::remove(layout, &self.cache_id) {
                 log::warn!("left to the sweep: {error}");

@@ -81,13 +81,14 @@ pub(crate) fn layer(
         reuse,
     } = target;
     let root = crate::durable::open_directory(diff)?;
-    let from = from.filter(|place| place.tar > 0);
     let split = SplitFile::open(tar_split, from.map(|place| place.split_bytes))?;
+    let resumed = from.is_some();
+    let from = from.filter(|place| place.tar > 0);
     let kept = split.duplicate().doing("open", tar_split)?;
     let before = from.map_or(Ok(Prefix::none()), |place| Prefix::start(diff, tar_split, place))?;
     let source = Hashed::new(before.chain(tar));
     let mut reader = Reader::with_tap(source, Splitter::new(split));
-    let mut tree = Tree::new(root, diff, Rules::layer())?.reusing(reuse);
+    let mut tree = Tree::new(root, diff, Rules::layer())?.going_on(resumed).reusing(reuse);
     let mut batches = Batches::start(diff)?;
     let mut names = Names::default();
     let mut pauses = Pauses::new(keeper, from);

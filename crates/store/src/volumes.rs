@@ -5,6 +5,7 @@
 //! appears and goes by one rename.
 
 use crate::error::{Doing, Error, Result};
+use crate::volume_mounts::Held;
 use crate::{durable, id};
 use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ pub struct Volumes {
     writing: Mutex<()>,
     /// What Docker's database says of volumes, by name.
     dockers: BTreeMap<String, Record>,
+    pub(crate) held: Held,
 }
 
 impl Volumes {
@@ -75,6 +77,7 @@ impl Volumes {
             dockers: dockers(&root.join("metadata.db")),
             root,
             writing: Mutex::new(()),
+            held: Held::default(),
         }
     }
 

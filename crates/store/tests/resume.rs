@@ -3,12 +3,14 @@
 mod common;
 
 use common::{Root, Tar, entry, names, root};
+use delta::make::Survey;
+use delta::{Delta, Limits};
 use oci::digest::Digest;
 use oci::tar::{Entry, Kind};
 use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
-use store::{ChainId, DiffId, LayerId};
+use store::{BaseFiles, ChainId, DiffId, LayerId};
 
 /// Content that does not compress away.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
@@ -27,6 +29,11 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 /// Small files, large ones, and all that has a meaning of its own; about 14 MB.
 fn tar() -> Vec<u8> {
+    tar_with(|n, entry| (n, entry))
+}
+
+/// The same with other seeds of contents and other headers.
+fn tar_with(change: impl Fn(u64, Entry) -> (u64, Entry)) -> Vec<u8> {
     let mut tar = Tar::new().dir("d").dir("d/deep").dir("gone");
     for n in 0..40u64 {
         let size = if n % 10 == 4 { 3 << 20 } else { 40_000 };
@@ -35,7 +42,8 @@ fn tar() -> Vec<u8> {
             xattrs: vec![(b"user.n".to_vec(), n.to_string().into_bytes())],
             ..entry(Kind::Regular, &format!("d/file{n}"), 0o4755)
         };
-        tar = tar.add(entry, &noise(n, size));
+        let (seed, entry) = change(n, entry);
+        tar = tar.add(entry, &noise(seed, size));
         tar = match n {
             5 => tar.link(Kind::HardLink, "d/hard", "d/file5"),
             6 => tar.link(Kind::Symlink, "link", "d/deep"),
@@ -82,7 +90,7 @@ impl Read for Cut<'_> {
 fn attempt(root: &Root, blob: &[u8], diff: &DiffId, bytes: usize, read: &Rc<Cell<usize>>) -> store::Result<LayerId> {
     let chain = ChainId::of(None, diff);
     let layers = &root.store.layers;
-    let partial = layers.partial(None, &chain, &store::hash::sha256(blob)).unwrap();
+    let partial = layers.partial(None, &chain, &[&store::hash::sha256(blob)]).unwrap();
     let at = usize::try_from(partial.offset()).unwrap();
     let cut = Cut {
         blob: &blob[at..],
@@ -178,6 +186,151 @@ fn each_compression_goes_on() {
     interrupted(&frame, &tar, 11.0, restarted);
 }
 
+/// One attempt at a layer by its delta, as [`attempt`].
+fn attempt_delta(
+    root: &Root,
+    delta: &[u8],
+    diff: &DiffId,
+    bytes: usize,
+    read: &Rc<Cell<usize>>,
+) -> store::Result<LayerId> {
+    let chain = ChainId::of(None, diff);
+    let layers = &root.store.layers;
+    let partial = layers.partial(None, &chain, &[&store::hash::sha256(delta)]).unwrap();
+    let at = usize::try_from(partial.offset()).unwrap();
+    let cut = Cut {
+        blob: &delta[at..],
+        left: bytes,
+        read: read.clone(),
+    };
+    let mut staged = layers.stage_pull(None, Some(partial))?;
+    let limits = Limits { tar_bytes: 1 << 30 };
+    let opened = Delta::open(staged.keep_delta(cut)?, limits).map_err(|e| store::Error::Invalid(e.to_string()))?;
+    let base = opened.header().base.iter().map(|base| {
+        let found = layers.with_diff_id(&DiffId(base.diff_id.clone()));
+        layers
+            .base(found.into_iter().next().expect("the base is there"))
+            .unwrap()
+    });
+    let base = BaseFiles::new(base.collect());
+    staged.unpack_delta(opened, base)?.commit(diff)
+}
+
+/// The base of the two tests below, a layer on it, and the delta between: files that are the same, that are of another
+/// time, and that are new.
+fn delta() -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    let old = tar();
+    let new = tar_with(|n, entry| match n % 3 {
+        0 => (n, entry),
+        1 => {
+            let mut entry = entry;
+            entry.mtime.seconds += 60;
+            (n, entry)
+        }
+        _ => (n + 1000, entry),
+    });
+    let surveys = [&old, &new].map(|tar| Survey::read(&tar[..]).unwrap());
+    let root = Root::new();
+    let held = root.layer(None, &old).unwrap();
+    let mut files = BaseFiles::new(vec![root.store.layers.base(held).unwrap()]);
+    let mut delta = Vec::new();
+    delta::make::write(&[&surveys[0]], &mut files, &surveys[1], &new[..], &mut delta).unwrap();
+    (old, new, delta)
+}
+
+#[test]
+fn a_delta_goes_on() {
+    if !root() {
+        return;
+    }
+    let (old, new, delta) = delta();
+    let diff = DiffId(store::hash::sha256(&new));
+    let read = Rc::new(Cell::new(0));
+    let plain = Root::new();
+    plain.layer(None, &old).unwrap();
+    let wanted = attempt_delta(&plain, &delta, &diff, usize::MAX, &read).unwrap();
+    nothing_left(&plain);
+    for between in [restarted, |root| root] {
+        let mut root = Root::new();
+        root.layer(None, &old).unwrap();
+        read.set(0);
+        for _ in 0..10 {
+            attempt_delta(&root, &delta, &diff, delta.len() / 12, &read).unwrap_err();
+            root = between(root);
+        }
+        let layer = attempt_delta(&root, &delta, &diff, usize::MAX, &read).unwrap();
+        assert_eq!(rebuilt(&root, &layer), diff.0);
+        // Links and all.
+        assert_eq!(looks(&root, &layer), looks(&plain, &wanted));
+        nothing_left(&root);
+        let ratio = read.get() as f64 / delta.len() as f64;
+        assert!(ratio < 1.2, "read {ratio} times");
+    }
+}
+
+#[test]
+fn a_delta_whose_beginning_is_damaged_is_not_gone_on_with() {
+    if !root() {
+        return;
+    }
+    let (old, new, delta) = delta();
+    let diff = DiffId(store::hash::sha256(&new));
+    let read = Rc::new(Cell::new(0));
+    let begun = || {
+        let root = Root::new();
+        root.layer(None, &old).unwrap();
+        attempt_delta(&root, &delta, &diff, delta.len() / 2, &read).unwrap_err();
+        let pulls = root.path().join("balena-pulls");
+        let kept = pulls.join(names(&pulls).pop().unwrap()).join("delta");
+        (root, kept)
+    };
+    let goes_well = |root: &Root| {
+        read.set(0);
+        let layer = attempt_delta(root, &delta, &diff, usize::MAX, &read).unwrap();
+        assert_eq!(rebuilt(root, &layer), diff.0);
+        assert_eq!(read.get(), delta.len(), "all of it anew");
+        nothing_left(root);
+    };
+    // Other bytes.
+    let (root, kept) = begun();
+    let mut bytes = std::fs::read(&kept).unwrap();
+    assert!(
+        bytes.len() > delta.len() / 4 && delta.starts_with(&bytes),
+        "{}",
+        bytes.len()
+    );
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&kept, bytes).unwrap();
+    assert!(attempt_delta(&root, &delta, &diff, usize::MAX, &read).is_err());
+    nothing_left(&root);
+    goes_well(&root);
+    // Fewer bytes than the checkpoint says, or none.
+    let (root, kept) = begun();
+    std::fs::write(&kept, &delta[..1000]).unwrap();
+    goes_well(&root);
+    let (root, kept) = begun();
+    std::fs::remove_file(&kept).unwrap();
+    goes_well(&root);
+    // A file of the base that changed, of which a link was made before: it is found when the beginning is made again.
+    let (root, _) = begun();
+    let base = root
+        .store
+        .layers
+        .with_diff_id(&DiffId(store::hash::sha256(&old)))
+        .pop()
+        .unwrap();
+    let file = root.diff(&base).join("d/file3");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[70] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let error = attempt_delta(&root, &delta, &diff, usize::MAX, &read)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("d/file3"), "{error}");
+    nothing_left(&root);
+}
+
 /// After a boot only what was synced counts; here that is nothing or all, since batches are larger than the layer.
 #[test]
 fn another_boot_does_not_believe_the_page_cache() {
@@ -238,7 +391,7 @@ fn what_is_damaged_is_not_gone_on_with() {
     wrong[end] ^= 0x55;
     let chain = ChainId::of(None, &diff);
     let layers = &root.store.layers;
-    let partial = layers.partial(None, &chain, &store::hash::sha256(&blob)).unwrap();
+    let partial = layers.partial(None, &chain, &[&store::hash::sha256(&blob)]).unwrap();
     let at = usize::try_from(partial.offset()).unwrap();
     assert!(at > 0);
     let staged = layers.stage_pull(None, Some(partial)).unwrap();

@@ -1,6 +1,6 @@
 //! File system calls that the standard library has no safe name for.
 
-use rustix::fs::{Advice, AtFlags, XattrFlags};
+use rustix::fs::{Advice, AtFlags, StatxAttributes, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -166,11 +166,39 @@ pub fn space(path: &Path) -> io::Result<(u64, u64)> {
     ))
 }
 
-/// Says if a path is where something is mounted: its device differs from its parent's, or its `..` is itself.
+/// Says if a path is where something is mounted, also a directory of the same file system: by `statx` (Linux 5.8), else
+/// by the list of mounts.
 pub fn is_mount_point(path: &Path) -> io::Result<bool> {
-    let here = rustix::fs::stat(path)?;
-    let above = rustix::fs::statat(rustix::fs::CWD, path.join(".."), AtFlags::empty())?;
-    Ok(here.st_dev != above.st_dev || here.st_ino == above.st_ino)
+    let known = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::empty(), StatxFlags::empty());
+    let root = StatxAttributes::MOUNT_ROOT;
+    match known {
+        Ok(found) if found.stx_attributes_mask.contains(root) => Ok(found.stx_attributes.contains(root)),
+        Ok(_) | Err(rustix::io::Errno::NOSYS) => {
+            let path = path.canonicalize()?;
+            let mounts = std::fs::read("/proc/self/mountinfo")?;
+            Ok(is_listed(&mounts, path.as_os_str().as_bytes()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says if a path is a mount point by proc(5)'s `mountinfo`, in which blanks and the like are `\\040`.
+fn is_listed(mounts: &[u8], path: &[u8]) -> bool {
+    mounts.split(|&b| b == b'\n').any(|line| {
+        let place = line.split(|&b| b == b' ').nth(4).unwrap_or_default();
+        let mut plain = Vec::with_capacity(place.len());
+        let mut rest = place;
+        while let Some((&first, tail)) = rest.split_first() {
+            let octal = (first == b'\\')
+                .then(|| tail.get(..3))
+                .flatten()
+                .and_then(|digits| std::str::from_utf8(digits).ok())
+                .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+            plain.push(octal.unwrap_or(first));
+            rest = if octal.is_some() { &tail[3..] } else { tail };
+        }
+        plain == path
+    })
 }
 
 /// Runs `work` on a thread whose working directory is `directory`; the process's own stays as it is.
@@ -227,4 +255,19 @@ pub fn magic(path: &Path) -> io::Result<u32> {
     let found = rustix::fs::statfs(path)?;
     // The kernel's numbers have 32 bits; the field's type differs by architecture.
     Ok((found.f_type as u64 & 0xffff_ffff) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points() {
+        assert!(is_mount_point(Path::new("/proc")).unwrap());
+        assert!(!is_mount_point(Path::new("/proc/self")).unwrap());
+        assert!(is_mount_point(Path::new("/no/such/place")).is_err());
+        let list = b"22 28 0:21 / /sys rw,nosuid - sysfs sysfs rw\n36 28 8:1 /x /mnt/a\\040b rw - ext4 /dev/sda1 rw\n";
+        assert!(is_listed(list, b"/sys") && is_listed(list, b"/mnt/a b"));
+        assert!(!is_listed(list, b"/") && !is_listed(list, b"/mnt/a") && !is_listed(list, b""));
+    }
 }

@@ -61,6 +61,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
                 "build",
                 "--quiet",
                 "--locked",
+                // Each byte of each layer is summed up several times for each point.
+                "--config",
+                "profile.dev.package.oci.opt-level=2",
                 "--package",
                 "crash",
                 "--features",

@@ -66,6 +66,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         internal: parsed.bool("internal"),
         attachable: parsed.bool("attachable"),
         ingress: parsed.bool("ingress"),
+        scope: parsed.text("scope").to_string(),
         config_only: parsed.bool("config-only"),
         config_from: api::network::ConfigReference {
             network: parsed.get("config-from").unwrap_or_default().into(),

@@ -10,9 +10,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Files in a batch at most, be they ever so small: what syncfs writes for each inode adds up, too.
 const FILES: u64 = 4000;
+
+/// Oldest a batch gets while something comes: what comes slowly is dear to fetch again after a power failure.
+const AGE: Duration = Duration::from_secs(20);
 
 /// What becomes durable at once, and the checkpoint that is true from then on.
 struct Batch {
@@ -29,6 +33,7 @@ pub(super) struct Batches {
     entries: u64,
     byte_limit: u64,
     descriptor_limit: usize,
+    begun: Instant,
 }
 
 impl Batches {
@@ -51,6 +56,7 @@ impl Batches {
             entries: 0,
             byte_limit: byte_limit(),
             descriptor_limit: descriptor_limit(),
+            begun: Instant::now(),
         })
     }
 
@@ -80,7 +86,9 @@ impl Batches {
 
     /// Says if it is time for [`Batches::hand_over`].
     pub fn is_due(&self) -> bool {
-        self.bytes >= self.byte_limit || self.entries >= FILES || self.batch.len() >= self.descriptor_limit
+        let is_full =
+            self.bytes >= self.byte_limit || self.entries >= FILES || self.batch.len() >= self.descriptor_limit;
+        is_full || (self.bytes + self.entries > 0 && self.begun.elapsed() >= AGE)
     }
 
     /// Waits until everything is on the device, and reports what went wrong on the way.
@@ -91,7 +99,7 @@ impl Batches {
 
     /// Has everything so far made durable, and after that the checkpoint written that says so.
     pub fn hand_over(&mut self, checkpoint: Option<Pending>) -> Result<()> {
-        (self.bytes, self.entries) = (0, 0);
+        (self.bytes, self.entries, self.begun) = (0, 0, Instant::now());
         let batch = Batch {
             files: std::mem::take(&mut self.batch),
             checkpoint,

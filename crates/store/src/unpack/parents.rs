@@ -21,6 +21,7 @@ pub(super) struct Parents {
     /// Open directories on `path`, each with the length of its own path, ascending.
     open: Vec<(usize, Rc<OwnedFd>)>,
     path: Vec<u8>,
+    followed: bool,
 }
 
 impl Parents {
@@ -30,6 +31,7 @@ impl Parents {
             shown: shown.to_owned(),
             open: Vec::new(),
             path: Vec::new(),
+            followed: false,
         }
     }
 
@@ -38,23 +40,35 @@ impl Parents {
         self.shown.join(OsStr::from_bytes(path))
     }
 
+    /// Says if a link was ever followed, so that a directory was not only used by its own path.
+    pub fn has_followed(&self) -> bool {
+        self.followed
+    }
+
     /// Forgets what is open: something was removed or replaced, so a path may now lead elsewhere.
     pub fn forget(&mut self) {
         self.open.clear();
         self.path.clear();
     }
 
+    /// Goes up until what is open lies on the way to a clean path. Of each directory that is left, tells the path and
+    /// the directory above it, if that is open.
+    pub fn leave(&mut self, path: &[u8], mut left: impl FnMut(&[u8], &OwnedFd) -> Result<()>) -> Result<()> {
+        while let Some((end, _)) = self.open.pop_if(|(end, _)| !is_within(path, &self.path[..*end])) {
+            let gone = &self.path[..end];
+            let above = split(gone).0.len();
+            match self.open.last() {
+                Some((end, fd)) if *end == above => left(gone, fd)?,
+                None if above == 0 => left(gone, &self.root)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Opens the directory of a clean path, making the missing ones with mode 0755 if `make`.
     pub fn open(&mut self, path: &[u8], make: bool) -> Result<Rc<OwnedFd>> {
-        let on_the_way = |end: usize, open: &[u8]| {
-            path.starts_with(&open[..end]) && (path.len() == end || path.get(end) == Some(&b'/'))
-        };
-        while let Some((end, _)) = self.open.last() {
-            if on_the_way(*end, &self.path) {
-                break;
-            }
-            self.open.pop();
-        }
+        self.leave(path, |_, _| Ok(()))?;
         let mut end = self.open.last().map_or(0, |(end, _)| *end);
         self.path.clear();
         self.path.extend_from_slice(path);
@@ -74,7 +88,7 @@ impl Parents {
         Ok(here)
     }
 
-    fn step(&self, here: &OwnedFd, name: &[u8], path: &[u8], make: bool) -> Result<OwnedFd> {
+    fn step(&mut self, here: &OwnedFd, name: &[u8], path: &[u8], make: bool) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(here, name, flags, Mode::empty()) {
             Ok(fd) => return Ok(fd),
@@ -95,6 +109,7 @@ impl Parents {
                 self.shown(path).display()
             )));
         }
+        self.followed = true;
         let inside = Path::new(OsStr::from_bytes(path));
         resolve::open_directory(self.root.as_fd(), inside, Scope::InRoot).doing("follow", self.shown(path))
     }
@@ -125,6 +140,11 @@ pub(crate) fn clean(name: &[u8], path: &mut Vec<u8>) {
             }
         }
     }
+}
+
+/// Says if a clean path is another or lies in it.
+pub(super) fn is_within(path: &[u8], directory: &[u8]) -> bool {
+    path.starts_with(directory) && matches!(path.get(directory.len()), None | Some(b'/'))
 }
 
 /// Splits a clean path into its directory and its last component.

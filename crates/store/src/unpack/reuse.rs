@@ -10,9 +10,9 @@
 //! cron reads is written anew: those would look at the number of links.
 
 use super::tree::layer_xattrs;
-use crate::base::BaseFiles;
+use crate::base::{BaseFiles, Opened};
 use crate::rebuild::{Passing, open};
-use delta::{Content, FileId, Hints};
+use delta::{Content, FileId, Hint, Hints};
 use oci::tar::{Entry, Kind};
 use rustix::fs::Stat;
 use std::cell::RefCell;
@@ -24,8 +24,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
-/// What a delta may read while it is applied: the base's files, and those of the layer that were made before.
+/// What is known of a file's content before it comes.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
+    pub content: Content,
+    /// Its CRC-64, if nobody has to compute it: should the content be another, then so is the diff ID.
+    pub crc: Option<u64>,
+}
+
+/// What a delta may read while it is applied: the base's files, and those of the layer that were made before.
+pub(crate) struct Readable {
     base: BaseFiles,
     /// The layer's directory.
     root: OwnedFd,
@@ -33,7 +41,7 @@ pub(crate) struct Known {
     made: Option<(u32, Passing)>,
 }
 
-impl Known {
+impl Readable {
     fn made(&mut self, entry: u32) -> io::Result<&File> {
         if self.made.as_ref().is_none_or(|(at, _)| *at != entry) {
             self.made = None;
@@ -46,11 +54,11 @@ impl Known {
 
 /// The delta's access to it; the unpacking has the other one.
 #[derive(Clone)]
-pub(crate) struct Shared(Rc<RefCell<Known>>);
+pub(crate) struct Shared(Rc<RefCell<Readable>>);
 
 impl Shared {
     pub fn new(base: BaseFiles, root: OwnedFd) -> Shared {
-        Shared(Rc::new(RefCell::new(Known {
+        Shared(Rc::new(RefCell::new(Readable {
             base,
             root,
             names: Names::default(),
@@ -98,12 +106,30 @@ impl Reuse {
     }
 
     /// Takes note of the next entry, and says where its content is already.
-    pub fn next(&mut self, entry: &Entry) -> Option<Content> {
+    pub fn next(&mut self, entry: &Entry) -> Option<Known> {
         self.known.0.borrow_mut().names.push(&entry.name);
         let number = self.entries;
         self.entries += 1;
         let hint = self.hints.take(number)?;
-        (entry.kind == Kind::Regular && entry.sparse.is_none()).then_some(hint.content)
+        let Hint { content, crc, .. } = hint;
+        (entry.kind == Kind::Regular && entry.sparse.is_none()).then_some(Known { content, crc })
+    }
+
+    /// Takes note of an entry that an earlier run made, and of the link that it may be.
+    pub fn recall(&mut self, entry: &Entry) {
+        let known = self.next(entry);
+        let Some(Content::Base(id)) = known.map(|known| known.content) else {
+            return;
+        };
+        let mut readable = self.known.0.borrow_mut();
+        let made = open(readable.root.as_fd(), &entry.name);
+        let made = made.and_then(|file| Ok(rustix::fs::fstat(file.file())?));
+        if let (Ok(made), Ok(old)) = (made, readable.base.open(id))
+            && (made.st_dev, made.st_ino) == (old.stat.st_dev, old.stat.st_ino)
+        {
+            #[allow(clippy::useless_conversion, reason = "inode numbers have 32 bits on some targets")]
+            self.linked.insert(u64::from(made.st_ino));
+        }
     }
 
     /// The file that one at `path` can be a link to.
@@ -114,18 +140,18 @@ impl Reuse {
         }
         let mut known = self.known.0.borrow_mut();
         known.made = None;
-        let (file, old) = known.base.open(id).ok()?;
-        if self.below.contains(&id.layer) && !same_path(&old.name, path) {
+        let old = known.base.open(id).ok()?;
+        if self.below.contains(&id.layer) && !same_path(&old.entry.name, path) {
             return None;
         }
-        let stat = rustix::fs::fstat(file).ok()?;
+        let stat = &old.stat;
         #[allow(clippy::useless_conversion, reason = "inode numbers have 32 bits on some targets")]
         let inode = u64::from(stat.st_ino);
-        let fits = u64::try_from(stat.st_size) == Ok(entry.size) && same_inode_data(&stat, entry);
-        if !fits || self.linked.contains(&inode) || !same_xattrs(file, entry) {
+        let fits = u64::try_from(stat.st_size) == Ok(entry.size) && same_inode_data(stat, entry);
+        if !fits || self.linked.contains(&inode) || !same_xattrs(old.file(), entry) {
             return None;
         }
-        Some((file.try_clone().ok()?.into(), inode))
+        Some((old.file().try_clone().ok()?.into(), inode))
     }
 
     /// Takes note of a link.
@@ -146,7 +172,7 @@ impl Reuse {
         }
         let mut known = self.known.0.borrow_mut();
         let from = match content {
-            Content::Base(id) => known.base.open(id).map(|(file, _)| file),
+            Content::Base(id) => known.base.open(id).map(Opened::file),
             Content::Target(entry) => known.made(entry),
             Content::None | Content::New => return false,
         };

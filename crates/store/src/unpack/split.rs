@@ -42,7 +42,7 @@ impl SplitFile {
         let writer = file.try_clone().doing("open", path)?;
         Ok(SplitFile {
             out: Out::Between(BufWriter::with_capacity(BUFFER, writer)),
-            repeating: kept.is_some(),
+            repeating: kept.is_some_and(|bytes| bytes > 0),
             file,
         })
     }

@@ -6,14 +6,15 @@
 //! set-user-ID away; capabilities after the owner for the same reason; times last.
 
 use super::batch::Batches;
-use super::parents::{Parents, clean, split};
-use super::reuse::{self, Reuse};
+use super::parents::{Parents, clean, is_within, split};
+use super::reuse::{self, Known, Reuse};
 use crate::error::{Doing, Error, Result};
 use delta::Content;
 use oci::tar::{Entry, Extent, Kind, Reader, Tap, Time};
 use oci::tar_split::Crc64;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::BufRead;
 use std::os::fd::{AsFd, OwnedFd};
@@ -61,8 +62,11 @@ pub(super) struct Tree {
     parents: Parents,
     rules: Rules,
     umask: u32,
-    /// Times of directories, set at the end: making a file in one changes them.
-    times: Vec<(Vec<u8>, Timestamps)>,
+    /// Times of directories, and whether they are set. Making a file in one changes them, so they are set when the
+    /// directory is left: with what was made in it, which is one write of its inode to the device instead of two.
+    times: BTreeMap<Vec<u8>, (Timestamps, bool)>,
+    /// The directory that the last entry went into.
+    last_parent: Vec<u8>,
     size: u64,
     /// An earlier run was here before: what is found need not come from this archive's entries so far.
     resumed: bool,
@@ -106,12 +110,18 @@ impl Tree {
             parents: Parents::new(root, shown),
             rules,
             umask,
-            times: Vec::new(),
+            times: BTreeMap::new(),
+            last_parent: Vec::new(),
             size: 0,
             resumed: false,
             inherits,
             reuse: None,
         })
+    }
+
+    /// An earlier run was here before.
+    pub fn going_on(self, resumed: bool) -> Tree {
+        Tree { resumed, ..self }
     }
 
     /// Has it link and share what is there already.
@@ -121,7 +131,9 @@ impl Tree {
 
     /// Takes note of an entry that an earlier run made.
     pub fn recall(&mut self, entry: &Entry) {
-        self.resumed = true;
+        if let Some(reuse) = &mut self.reuse {
+            reuse.recall(entry);
+        }
         let mut path = Vec::with_capacity(entry.name.len());
         clean(&entry.name, &mut path);
         let name = split(&path).1;
@@ -134,7 +146,7 @@ impl Tree {
             Kind::Symlink => self.size += entry.link.len() as u64,
             _ => {}
         }
-        if self.times.iter().any(|(directory, _)| *directory == path) {
+        if self.times.contains_key(&path) {
             self.forget_times(&path);
         }
     }
@@ -179,6 +191,7 @@ impl Tree {
             }
             return Err(self.refuse(&path, "it would replace the root"));
         }
+        self.enter(parent)?;
         let at = self.parents.open(parent, true)?;
         let place = Place {
             at: &at,
@@ -192,9 +205,10 @@ impl Tree {
             }
             (_, Kind::Regular) => {
                 if let Some(known) = known
-                    && self.link_known(place, entry, known)?
+                    && begun.is_none()
+                    && self.link_known(place, entry, known.content)?
                 {
-                    let crc = pass(entry.size, reader)?;
+                    let crc = pass(entry.size, reader, known.crc)?;
                     self.size += entry.size;
                     batches.entry();
                     return Ok(Some((entry.size, crc)));
@@ -230,15 +244,37 @@ impl Tree {
         Ok(None)
     }
 
-    /// Sets the directories' times and returns the bytes of all files.
+    /// Goes to the directory that the next entry is made in; those that are left get their times.
+    fn enter(&mut self, parent: &[u8]) -> Result<()> {
+        if parent == self.last_parent {
+            return Ok(());
+        }
+        let (parents, all) = (&mut self.parents, &mut self.times);
+        let shown = parents.shown(b"");
+        parents.leave(parent, |path, above| match all.get_mut(path) {
+            Some((times, set)) if !*set => {
+                *set = true;
+                set_times_at(above, split(path).1, times).doing("set times of", shown.join(OsStr::from_bytes(path)))
+            }
+            _ => Ok(()),
+        })?;
+        if let Some((_, set)) = self.times.get_mut(parent) {
+            *set = false;
+        }
+        self.last_parent.clear();
+        self.last_parent.extend_from_slice(parent);
+        Ok(())
+    }
+
+    /// Sets the times of directories that have not got them yet, and returns the bytes of all files.
     pub fn finish(mut self) -> Result<u64> {
-        for (path, times) in std::mem::take(&mut self.times) {
+        for (path, (times, set)) in std::mem::take(&mut self.times) {
+            if set && !self.parents.has_followed() {
+                continue;
+            }
             let (parent, name) = split(&path);
             let at = self.parents.open(parent, false)?;
-            set_times(&times, |times| {
-                rustix::fs::utimensat(&at, name, times, AtFlags::SYMLINK_NOFOLLOW)
-            })
-            .doing("set times of", self.parents.shown(&path))?;
+            set_times_at(&at, name, &times).doing("set times of", self.parents.shown(&path))?;
         }
         Ok(self.size)
     }
@@ -291,8 +327,7 @@ impl Tree {
 
     /// The directory at a path is gone, with all in it.
     fn forget_times(&mut self, gone: &[u8]) {
-        self.times
-            .retain(|(path, _)| !(path.starts_with(gone) && matches!(path.get(gone.len()), None | Some(b'/'))));
+        self.times.retain(|path, _| !is_within(path, gone));
     }
 
     fn stat(&self, place: Place<'_>) -> Result<Stat> {
@@ -304,7 +339,7 @@ impl Tree {
         &mut self,
         place: Place<'_>,
         entry: &Entry,
-        (begun, known): (Option<Begun>, Option<Content>),
+        (begun, known): (Option<Begun>, Option<Known>),
         reader: &mut Reader<R, T>,
         batches: &mut Batches,
         pause: Pause<'_, R, T>,
@@ -318,13 +353,18 @@ impl Tree {
             Some(begun) => self.open_begun(place, begun)?,
         };
         let shared = match (known, &mut self.reuse) {
-            (Some(known), Some(reuse)) => reuse.share_blocks(known, &file),
+            (Some(known), Some(reuse)) if begun.is_none() => reuse.share_blocks(known.content, &file),
             _ => false,
         };
+        let crc = known.and_then(|known| known.crc);
         let content = match &entry.sparse {
-            None if shared => Some((entry.size, pass(entry.size, reader)?)),
+            None if shared => Some((entry.size, pass(entry.size, reader, crc)?)),
             None => {
-                let crc = self.content(place, &file, entry.size, begun, reader, batches, pause)?;
+                let begun = begun.unwrap_or(Begun {
+                    done: 0,
+                    crc: Crc64::default(),
+                });
+                let crc = self.content(place, &file, entry.size, begun, crc, reader, batches, pause)?;
                 Some((entry.size, crc))
             }
             Some(extents) => {
@@ -397,24 +437,22 @@ impl Tree {
         Ok(file)
     }
 
-    /// Writes content from the reader's buffer as it comes, and returns its CRC.
+    /// Writes content from the reader's buffer as it comes, and returns its CRC, which may be known.
     #[allow(clippy::too_many_arguments, reason = "one file's way from the reader to the device")]
     fn content<R: BufRead, T: Tap>(
         &self,
         place: Place<'_>,
         file: &OwnedFd,
         length: u64,
-        begun: Option<Begun>,
+        Begun { mut done, mut crc }: Begun,
+        known: Option<u64>,
         reader: &mut Reader<R, T>,
         batches: &mut Batches,
         pause: Pause<'_, R, T>,
     ) -> Result<u64> {
-        let Begun { mut done, mut crc } = begun.unwrap_or(Begun {
-            done: 0,
-            crc: Crc64::default(),
-        });
         while done < length {
-            let n = self.piece(place, file, length - done, &mut crc, reader)?;
+            let sum = known.is_none().then_some(&mut crc);
+            let n = self.piece(place, file, length - done, sum, reader)?;
             done += n;
             batches.wrote(n);
             if done < length {
@@ -422,7 +460,7 @@ impl Tree {
                 pause(reader, batches, Middle { file, done })?;
             }
         }
-        Ok(crc.value())
+        Ok(known.unwrap_or(crc.value()))
     }
 
     /// Writes what the reader has at hand, at most `most` bytes, and says how many.
@@ -431,7 +469,7 @@ impl Tree {
         place: Place<'_>,
         file: &OwnedFd,
         most: u64,
-        crc: &mut Crc64,
+        crc: Option<&mut Crc64>,
         reader: &mut Reader<R, T>,
     ) -> Result<u64> {
         let chunk = reader.chunk().map_err(super::read_error)?;
@@ -441,7 +479,9 @@ impl Tree {
             let written = rustix::io::retry_on_intr(|| rustix::io::write(file, todo));
             todo = &todo[written.doing("write", self.parents.shown(place.path))?..];
         }
-        crc.update(&chunk[..n]);
+        if let Some(crc) = crc {
+            crc.update(&chunk[..n]);
+        }
         reader.consume(n).map_err(super::read_error)?;
         Ok(n as u64)
     }
@@ -463,7 +503,7 @@ impl Tree {
             rustix::fs::seek(file, SeekFrom::Start(extent.offset)).doing("seek in", self.parents.shown(place.path))?;
             let mut left = extent.length;
             while left > 0 {
-                let n = self.piece(place, file, left, &mut Crc64::default(), reader)?;
+                let n = self.piece(place, file, left, None, reader)?;
                 left -= n;
                 batches.wrote(n);
                 pause(reader, batches, Middle { file, done: None })?;
@@ -524,7 +564,7 @@ impl Tree {
     fn directory_made(&mut self, path: &[u8], entry: &Entry) {
         self.inherits |=
             entry.mode & 0o2000 != 0 || entry.xattrs.iter().any(|(key, _)| key == b"system.posix_acl_default");
-        self.times.push((path.to_vec(), times(entry)));
+        self.times.insert(path.to_vec(), (times(entry), false));
     }
 
     fn hard_link(&mut self, place: Place<'_>, entry: &Entry) -> Result<()> {
@@ -594,10 +634,7 @@ impl Tree {
             rustix::fs::chmodat(place.at, place.name, mode, AtFlags::empty()).doing("set mode of", shown())?;
         }
         self.xattrs(place, entry)?;
-        set_times(&times(entry), |times| {
-            rustix::fs::utimensat(place.at, place.name, times, AtFlags::SYMLINK_NOFOLLOW)
-        })
-        .doing("set times of", shown())
+        set_times_at(place.at, place.name, &times(entry)).doing("set times of", shown())
     }
 
     fn xattrs(&self, place: Place<'_>, entry: &Entry) -> Result<()> {
@@ -661,17 +698,19 @@ impl Tree {
     }
 }
 
-/// Reads content that need not be written, and returns its CRC.
-fn pass<R: BufRead, T: Tap>(mut left: u64, reader: &mut Reader<R, T>) -> Result<u64> {
+/// Reads content that need not be written, and returns its CRC, which may be known.
+fn pass<R: BufRead, T: Tap>(mut left: u64, reader: &mut Reader<R, T>, known: Option<u64>) -> Result<u64> {
     let mut crc = Crc64::default();
     while left > 0 {
         let chunk = reader.chunk().map_err(super::read_error)?;
         let n = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
-        crc.update(&chunk[..n]);
+        if known.is_none() {
+            crc.update(&chunk[..n]);
+        }
         reader.consume(n).map_err(super::read_error)?;
         left -= n as u64;
     }
-    Ok(crc.value())
+    Ok(known.unwrap_or(crc.value()))
 }
 
 fn owner_text(uid: Uid, gid: Gid) -> String {
@@ -710,6 +749,13 @@ fn times(entry: &Entry) -> Timestamps {
         last_access: spec(atime),
         last_modification: spec(entry.mtime),
     }
+}
+
+/// Sets the times of what a name in a directory stands for, be it a link.
+fn set_times_at(at: &OwnedFd, name: &[u8], times: &Timestamps) -> rustix::io::Result<()> {
+    set_times(times, |times| {
+        rustix::fs::utimensat(at, name, times, AtFlags::SYMLINK_NOFOLLOW)
+    })
 }
 
 /// Sets times. A 32-bit kernel before 5.1 knows none past 2038: there the last one it knows is set, for a layer is
