@@ -6,7 +6,7 @@
 //! below it counts, one that had only begun may have happened or not, and everything else must not be there.
 
 use crate::Result;
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
@@ -74,7 +74,7 @@ impl Writer {
             done,
             effects: effects.clone(),
         };
-        let mut text = serde_json::to_string(&line).map_err(|e| e.to_string())?;
+        let mut text = json::to_string(&line);
         text.push('\n');
         self.file
             .write_all(text.as_bytes())
@@ -92,7 +92,7 @@ impl Expected {
         let text = std::fs::read_to_string(ledger).map_err(|e| format!("read {}: {e}", ledger.display()))?;
         let mut allowed: BTreeMap<String, BTreeSet<Option<String>>> = BTreeMap::new();
         for line in text.lines() {
-            let line: Line = serde_json::from_str(line).map_err(|e| format!("read the ledger: {e}"))?;
+            let line: Line = json::from_str(line).map_err(|e| format!("read the ledger: {e}"))?;
             for (name, value) in line.effects {
                 let values = allowed.entry(name).or_insert_with(|| BTreeSet::from([None]));
                 if line.position <= position {

@@ -82,6 +82,13 @@ fn at_pace(target: &Target, pace: Pace) -> Result<PathBuf> {
         " -Clink-arg=-Map={}",
         map_of(&built_at(pace, target)).display()
     ));
+    if !target.features.is_empty() {
+        flags.push_str(&format!(" -Ctarget-feature={}", target.features));
+    }
+    if target.relocates_itself() {
+        // Read by xtask/sysroot/start.c.
+        flags.push_str(" -Clink-arg=--pack-dyn-relocs=relr");
+    }
     if target.is_32bit() {
         // Times past 2038. The libc crate has two names for it, the standard library's copy and ours one each; the
         // linker's is explained in xtask/sysroot/time64.c.

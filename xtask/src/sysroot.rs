@@ -1,6 +1,6 @@
 //! What a target's programs are linked with: one directory under `target/`, put together from Debian's packages.
 //!
-//! The start files and `libc.a` are musl's; where the standard library expects an unwinder it finds none, for a panic ends
+//! The start files (but one, see `start.c`) and `libc.a` are musl's; where the standard library expects an unwinder it finds none, for a panic ends
 //! the program; for 32-bit targets our timed waits lie beside it. `cc` is a C compiler for the C parts of ring and zstd.
 
 use crate::command::{Result, checkout, output, run, target_dir, write};
@@ -52,6 +52,14 @@ impl Sysroot {
         for name in ["crt1.o", "Scrt1.o", "rcrt1.o", "crti.o", "crtn.o", "libc.a"] {
             copy(&musl.join(name), &self.lib.join(name))?;
         }
+        if target.relocates_itself() {
+            let mut cc = Command::new(&self.cc);
+            cc.args(["-Os", "-fPIE", "-ffreestanding", "-fno-stack-protector", "-c"]);
+            run(cc
+                .arg(checkout().join("xtask/sysroot/start.c"))
+                .arg("-o")
+                .arg(self.lib.join("rcrt1.o")))?;
+        }
         // GCC's own would register frames for an unwinder.
         for name in ["crtbegin.o", "crtbeginS.o", "crtbeginT.o", "crtend.o", "crtendS.o"] {
             let mut cc = Command::new(&self.cc);
@@ -95,6 +103,7 @@ fn recipe(target: &Target) -> Result<String> {
     let mut text = format!("2 {}\n{}\n", target.flags.join(" "), include_str!("sysroot.rs"));
     text.push_str(include_str!("../sysroot/no_unwinder.c"));
     text.push_str(include_str!("../sysroot/time64.c"));
+    text.push_str(include_str!("../sysroot/start.c"));
     text.push_str(&format!("{} {:?}\n", data.len(), data.modified().ok()));
     Ok(text)
 }

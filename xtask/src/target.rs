@@ -10,6 +10,8 @@ pub struct Target {
     pub clang: &'static str,
     /// The oldest machine of its kind, said in Clang's flags.
     pub flags: &'static [&'static str],
+    /// What of a machine rustc is to use, or to leave, beyond the triple.
+    pub features: &'static str,
     /// Debian's name of the architecture whose musl runs on that machine.
     pub debian: &'static str,
     /// Directory of musl's `crt1.o` and `libc.a`, and of its headers.
@@ -26,6 +28,7 @@ pub const TARGETS: &[Target] = &[
         arch: "x86_64",
         clang: "x86_64-linux-musl",
         flags: &[],
+        features: "",
         debian: "amd64",
         musl_lib: "/usr/lib/x86_64-linux-musl",
         musl_include: "/usr/include/x86_64-linux-musl",
@@ -37,6 +40,7 @@ pub const TARGETS: &[Target] = &[
         arch: "aarch64",
         clang: "aarch64-linux-musl",
         flags: &[],
+        features: "",
         debian: "arm64",
         musl_lib: "/usr/lib/aarch64-linux-musl",
         musl_include: "/usr/include/aarch64-linux-musl",
@@ -47,7 +51,9 @@ pub const TARGETS: &[Target] = &[
         triple: "armv7-unknown-linux-musleabihf",
         arch: "armv7hf",
         clang: "armv7-linux-musleabihf",
-        flags: &["-march=armv7-a", "-mfloat-abi=hard", "-mfpu=vfpv3-d16"],
+        flags: &["-march=armv7-a", "-mfloat-abi=hard", "-mfpu=vfpv3-d16", "-mthumb"],
+        // Thumb-2, which every ARMv7 has: the same instructions in two bytes where they fit.
+        features: "+thumb-mode",
         debian: "armhf",
         musl_lib: "/usr/lib/arm-linux-musleabihf",
         musl_include: "/usr/include/arm-linux-musleabihf",
@@ -60,6 +66,7 @@ pub const TARGETS: &[Target] = &[
         arch: "armv6",
         clang: "armv6-linux-musleabi",
         flags: &["-march=armv6", "-mfloat-abi=soft", "-marm"],
+        features: "",
         debian: "armel",
         musl_lib: "/usr/lib/arm-linux-musleabi",
         musl_include: "/usr/include/arm-linux-musleabi",
@@ -71,6 +78,7 @@ pub const TARGETS: &[Target] = &[
         arch: "armv5",
         clang: "armv5te-linux-musleabi",
         flags: &["-march=armv5te", "-mfloat-abi=soft", "-marm"],
+        features: "",
         debian: "armel",
         musl_lib: "/usr/lib/arm-linux-musleabi",
         musl_include: "/usr/include/arm-linux-musleabi",
@@ -83,6 +91,7 @@ pub const TARGETS: &[Target] = &[
         arch: "i386",
         clang: "i686-linux-musl",
         flags: &["-march=pentium4"],
+        features: "",
         debian: "i386",
         musl_lib: "/usr/lib/i386-linux-musl",
         musl_include: "/usr/include/i386-linux-musl",
@@ -95,6 +104,12 @@ impl Target {
     /// Whether a `long`, and with it the kernel's old `time_t`, has 32 bits.
     pub fn is_32bit(&self) -> bool {
         !self.triple.starts_with("x86_64") && !self.triple.starts_with("aarch64")
+    }
+
+    /// Whether the program is loaded anywhere, and puts its addresses right by itself; Rust has the others loaded
+    /// where they were linked for.
+    pub fn relocates_itself(&self) -> bool {
+        self.triple.starts_with("x86_64")
     }
 
     /// The row of this triple, or of our name of the architecture.

@@ -12,7 +12,7 @@ pub use body::Body;
 pub use endpoint::{DEFAULT_HOST, Endpoint, Stream};
 pub use error::Error;
 
-use serde::de::DeserializeOwned;
+use json::Deserialize;
 use std::io::{self, Read, Write};
 use std::sync::OnceLock;
 
@@ -88,8 +88,8 @@ impl<'a> Request<'a> {
     }
 
     /// Carries a JSON document.
-    pub fn json<T: serde::Serialize + ?Sized>(mut self, value: &T) -> Result<Request<'a>, Error> {
-        let bytes = serde_json::to_vec(value).map_err(|e| Error::Protocol(format!("write the request: {e}")))?;
+    pub fn json<T: json::Serialize + ?Sized>(mut self, value: &T) -> Result<Request<'a>, Error> {
+        let bytes = json::to_vec(value);
         self.payload = Payload::Json(bytes);
         Ok(self)
     }
@@ -125,8 +125,8 @@ impl Response {
     }
 
     /// Reads the body as JSON.
-    pub fn json<T: DeserializeOwned>(self) -> Result<T, Error> {
-        crate::json::from_slice(&self.bytes()?).map_err(|e| Error::Protocol(format!("read the daemon's answer: {e}")))
+    pub fn json<T: Deserialize>(self) -> Result<T, Error> {
+        json::from_slice(&self.bytes()?).map_err(|e| Error::Protocol(format!("read the daemon's answer: {e}")))
     }
 }
 
@@ -205,7 +205,7 @@ impl Client {
     }
 
     /// `GET` of a JSON document.
-    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+    pub fn get<T: Deserialize>(&self, path: &str) -> Result<T, Error> {
         self.send(Request::get(path))?.json()
     }
 
@@ -312,7 +312,7 @@ fn refusal(response: Response, method: &str, path: &str) -> Error {
     // What could be read of it is what is told.
     let _ = response.body.take(MAX_ERROR).read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes).trim().to_string();
-    let message = match serde_json::from_slice::<crate::ErrorBody>(&bytes) {
+    let message = match json::from_slice::<crate::ErrorBody>(&bytes) {
         Ok(body) if json && !body.message.is_empty() => body.message,
         _ if !text.is_empty() && !json => text,
         _ => format!(

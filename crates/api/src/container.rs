@@ -1,20 +1,17 @@
 //! Containers on the wire: what `create` takes, what `inspect` and `ps` give.
 
 use crate::host_config::HostConfig;
-use crate::json::{Empty, is_zero, null_default, one_or_many};
+use crate::json::{Empty, is_zero, one_or_many};
 use crate::network::{EndpointSettings, NetworkSettings, PortBindings};
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How a container runs, apart from its host. The same shape lies in `config.v2.json` and in image configs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ContainerConfig {
-    #[serde(deserialize_with = "null_default")]
     pub hostname: String,
-    #[serde(deserialize_with = "null_default")]
     pub domainname: String,
-    #[serde(deserialize_with = "null_default")]
     pub user: String,
     pub attach_stdin: bool,
     pub attach_stdout: bool,
@@ -31,20 +28,18 @@ pub struct ContainerConfig {
     pub healthcheck: Option<Healthcheck>,
     #[serde(skip_serializing_if = "is_zero")]
     pub args_escaped: bool,
-    #[serde(deserialize_with = "null_default")]
     pub image: String,
     pub volumes: Option<BTreeMap<String, Empty>>,
-    #[serde(deserialize_with = "null_default")]
     pub working_dir: String,
     #[serde(deserialize_with = "one_or_many")]
     pub entrypoint: Option<Vec<String>>,
     #[serde(skip_serializing_if = "is_zero")]
     pub network_disabled: bool,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub mac_address: String,
     pub on_build: Option<Vec<String>>,
     pub labels: Option<BTreeMap<String, String>>,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub stop_signal: String,
     /// Seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,21 +82,20 @@ pub struct CreateRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NetworkingConfig {
-    #[serde(deserialize_with = "null_default")]
     pub endpoints_config: BTreeMap<String, Option<EndpointSettings>>,
 }
 
 impl CreateRequest {
     /// Reads a request body.
-    pub fn from_slice(bytes: &[u8]) -> Result<CreateRequest, serde_json::Error> {
+    pub fn from_slice(bytes: &[u8]) -> Result<CreateRequest, json::Error> {
         #[derive(Deserialize, Default)]
         #[serde(rename_all = "PascalCase", default)]
         struct Around {
             host_config: HostConfig,
             networking_config: NetworkingConfig,
         }
-        let config = crate::json::from_slice(bytes)?;
-        let around: Around = crate::json::from_slice(bytes)?;
+        let config = json::from_slice(bytes)?;
+        let around: Around = json::from_slice(bytes)?;
         Ok(CreateRequest {
             config,
             host_config: around.host_config,
@@ -110,13 +104,13 @@ impl CreateRequest {
     }
 
     /// Writes a request body.
-    pub fn to_vec(&self) -> serde_json::Result<Vec<u8>> {
-        let mut value = serde_json::to_value(&self.config)?;
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut value = json::to_value(&self.config);
         if let Some(map) = value.as_object_mut() {
-            map.insert("HostConfig".into(), serde_json::to_value(&self.host_config)?);
-            map.insert("NetworkingConfig".into(), serde_json::to_value(&self.networking)?);
+            map.insert("HostConfig".into(), json::to_value(&self.host_config));
+            map.insert("NetworkingConfig".into(), json::to_value(&self.networking));
         }
-        serde_json::to_vec(&value)
+        json::to_vec(&value)
     }
 }
 
@@ -125,7 +119,6 @@ impl CreateRequest {
 #[serde(rename_all = "PascalCase", default)]
 pub struct CreateResponse {
     pub id: String,
-    #[serde(deserialize_with = "null_default")]
     pub warnings: Vec<String>,
 }
 
@@ -190,7 +183,6 @@ pub struct MountPoint {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct GraphDriver {
-    #[serde(deserialize_with = "null_default")]
     pub data: BTreeMap<String, String>,
     pub name: String,
 }
@@ -202,7 +194,6 @@ pub struct Inspect {
     pub id: String,
     pub created: String,
     pub path: String,
-    #[serde(deserialize_with = "null_default")]
     pub args: Vec<String>,
     pub state: State,
     pub image: String,
@@ -227,7 +218,6 @@ pub struct Inspect {
     /// Bytes in all layers; only when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_root_fs: Option<i64>,
-    #[serde(deserialize_with = "null_default")]
     pub mounts: Vec<MountPoint>,
     pub config: ContainerConfig,
     pub network_settings: NetworkSettings,
@@ -254,7 +244,6 @@ pub struct Port {
 #[serde(rename_all = "PascalCase", default)]
 pub struct Summary {
     pub id: String,
-    #[serde(deserialize_with = "null_default")]
     pub names: Vec<String>,
     pub image: String,
     #[serde(rename = "ImageID")]
@@ -262,19 +251,16 @@ pub struct Summary {
     pub command: String,
     /// Seconds since 1970.
     pub created: i64,
-    #[serde(deserialize_with = "null_default")]
     pub ports: Vec<Port>,
     #[serde(skip_serializing_if = "is_zero")]
     pub size_rw: i64,
     #[serde(skip_serializing_if = "is_zero")]
     pub size_root_fs: i64,
-    #[serde(deserialize_with = "null_default")]
     pub labels: BTreeMap<String, String>,
     pub state: String,
     pub status: String,
     pub host_config: SummaryHostConfig,
     pub network_settings: SummaryNetworks,
-    #[serde(deserialize_with = "null_default")]
     pub mounts: Vec<MountPoint>,
 }
 
@@ -292,7 +278,6 @@ pub struct SummaryHostConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct SummaryNetworks {
-    #[serde(deserialize_with = "null_default")]
     pub networks: BTreeMap<String, Option<EndpointSettings>>,
 }
 
@@ -316,9 +301,7 @@ pub struct WaitError {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Top {
-    #[serde(deserialize_with = "null_default")]
     pub titles: Vec<String>,
-    #[serde(deserialize_with = "null_default")]
     pub processes: Vec<Vec<String>>,
 }
 

@@ -2,7 +2,7 @@
 //! route does, in [frames](crate::stdcopy): lines of [progress](crate::progress) as standard error, an archive as
 //! standard output.
 
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What is to be made from what.

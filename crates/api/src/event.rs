@@ -1,7 +1,7 @@
 //! What happened, as `GET /events` tells it.
 
 use crate::json::is_zero;
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// One event.

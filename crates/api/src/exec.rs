@@ -1,13 +1,12 @@
 //! Further processes in a running container, on the wire.
 
-use crate::json::{is_zero, null_default, one_or_many};
-use serde::{Deserialize, Serialize};
+use crate::json::{is_zero, one_or_many};
+use json::{Deserialize, Serialize};
 
 /// The body of `POST /containers/{id}/exec`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CreateRequest {
-    #[serde(deserialize_with = "null_default")]
     pub user: String,
     pub privileged: bool,
     pub tty: bool,
@@ -16,10 +15,8 @@ pub struct CreateRequest {
     pub attach_stdin: bool,
     pub attach_stderr: bool,
     pub attach_stdout: bool,
-    #[serde(deserialize_with = "null_default")]
     pub detach_keys: String,
     pub env: Option<Vec<String>>,
-    #[serde(deserialize_with = "null_default")]
     pub working_dir: String,
     #[serde(deserialize_with = "one_or_many")]
     pub cmd: Option<Vec<String>>,
@@ -75,7 +72,6 @@ pub struct Inspect {
 pub struct ProcessConfig {
     pub tty: bool,
     pub entrypoint: String,
-    #[serde(deserialize_with = "null_default")]
     pub arguments: Vec<String>,
     pub privileged: bool,
     #[serde(skip_serializing_if = "is_zero")]

@@ -1,8 +1,8 @@
 //! How a container meets its host: resources, namespaces, mounts, ports.
 
-use crate::json::{is_zero, null_default, one_or_many};
+use crate::json::{is_zero, one_or_many};
 use crate::network::PortBindings;
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A container's host config, as in requests, in `inspect` and in `hostconfig.json`. Sizes are bytes.
@@ -10,22 +10,16 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "PascalCase", default)]
 pub struct HostConfig {
     pub binds: Option<Vec<String>>,
-    #[serde(rename = "ContainerIDFile", deserialize_with = "null_default")]
+    #[serde(rename = "ContainerIDFile")]
     pub container_id_file: String,
-    #[serde(deserialize_with = "null_default")]
     pub log_config: LogConfig,
-    #[serde(deserialize_with = "null_default")]
     pub network_mode: String,
-    #[serde(deserialize_with = "null_default")]
     pub port_bindings: PortBindings,
-    #[serde(deserialize_with = "null_default")]
     pub restart_policy: RestartPolicy,
     pub auto_remove: bool,
-    #[serde(deserialize_with = "null_default")]
     pub volume_driver: String,
     pub volumes_from: Option<Vec<String>>,
     /// Height and width of the terminal.
-    #[serde(deserialize_with = "null_default")]
     pub console_size: [u32; 2],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
@@ -33,21 +27,16 @@ pub struct HostConfig {
     pub cap_add: Option<Vec<String>>,
     #[serde(deserialize_with = "one_or_many")]
     pub cap_drop: Option<Vec<String>>,
-    #[serde(deserialize_with = "null_default")]
     pub cgroupns_mode: String,
     pub dns: Option<Vec<String>>,
     pub dns_options: Option<Vec<String>>,
     pub dns_search: Option<Vec<String>>,
     pub extra_hosts: Option<Vec<String>>,
     pub group_add: Option<Vec<String>>,
-    #[serde(deserialize_with = "null_default")]
     pub ipc_mode: String,
-    #[serde(deserialize_with = "null_default")]
     pub cgroup: String,
     pub links: Option<Vec<String>>,
-    #[serde(deserialize_with = "null_default")]
     pub oom_score_adj: i64,
-    #[serde(deserialize_with = "null_default")]
     pub pid_mode: String,
     pub privileged: bool,
     pub publish_all_ports: bool,
@@ -57,22 +46,19 @@ pub struct HostConfig {
     pub storage_opt: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tmpfs: Option<BTreeMap<String, String>>,
-    #[serde(rename = "UTSMode", deserialize_with = "null_default")]
+    #[serde(rename = "UTSMode")]
     pub uts_mode: String,
-    #[serde(deserialize_with = "null_default")]
     pub userns_mode: String,
     pub shm_size: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sysctls: Option<BTreeMap<String, String>>,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub runtime: String,
-    #[serde(deserialize_with = "null_default")]
     pub isolation: String,
     pub cpu_shares: i64,
     pub memory: i64,
     /// CPUs in units of 10^-9.
     pub nano_cpus: i64,
-    #[serde(deserialize_with = "null_default")]
     pub cgroup_parent: String,
     pub blkio_weight: u16,
     pub blkio_weight_device: Option<Vec<WeightDevice>>,
@@ -88,9 +74,7 @@ pub struct HostConfig {
     pub cpu_quota: i64,
     pub cpu_realtime_period: i64,
     pub cpu_realtime_runtime: i64,
-    #[serde(deserialize_with = "null_default")]
     pub cpuset_cpus: String,
-    #[serde(deserialize_with = "null_default")]
     pub cpuset_mems: String,
     pub devices: Option<Vec<DeviceMapping>>,
     pub device_cgroup_rules: Option<Vec<String>>,
@@ -118,11 +102,7 @@ pub struct HostConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<bool>,
     /// Name of an environment variable that gets the container's ID (balenaEngine's `--cidenv`).
-    #[serde(
-        rename = "ContainerIDEnv",
-        skip_serializing_if = "is_zero",
-        deserialize_with = "null_default"
-    )]
+    #[serde(rename = "ContainerIDEnv", skip_serializing_if = "is_zero")]
     pub container_id_env: String,
 }
 
@@ -130,9 +110,8 @@ pub struct HostConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct LogConfig {
-    #[serde(rename = "Type", deserialize_with = "null_default")]
+    #[serde(rename = "Type")]
     pub kind: String,
-    #[serde(deserialize_with = "null_default")]
     pub config: BTreeMap<String, String>,
 }
 
@@ -141,7 +120,6 @@ pub struct LogConfig {
 #[serde(rename_all = "PascalCase", default)]
 pub struct RestartPolicy {
     /// `""`, `no`, `always`, `unless-stopped` or `on-failure`.
-    #[serde(deserialize_with = "null_default")]
     pub name: String,
     pub maximum_retry_count: i64,
 }
@@ -178,7 +156,6 @@ pub struct DeviceRequest {
     #[serde(rename = "DeviceIDs")]
     pub device_ids: Option<Vec<String>>,
     pub capabilities: Option<Vec<Vec<String>>>,
-    #[serde(deserialize_with = "null_default")]
     pub options: BTreeMap<String, String>,
 }
 
@@ -195,15 +172,15 @@ pub struct Ulimit {
 #[serde(rename_all = "PascalCase", default)]
 pub struct Mount {
     /// `bind`, `volume` or `tmpfs`.
-    #[serde(rename = "Type", skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(rename = "Type", skip_serializing_if = "is_zero")]
     pub kind: String,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub source: String,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub target: String,
     #[serde(skip_serializing_if = "is_zero")]
     pub read_only: bool,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub consistency: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bind_options: Option<BindOptions>,
@@ -216,7 +193,7 @@ pub struct Mount {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct BindOptions {
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub propagation: String,
     #[serde(skip_serializing_if = "is_zero")]
     pub non_recursive: bool,
@@ -235,7 +212,7 @@ pub struct VolumeOptions {
     pub no_copy: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub subpath: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_config: Option<DriverConfig>,
@@ -244,7 +221,7 @@ pub struct VolumeOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DriverConfig {
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<BTreeMap<String, String>>,

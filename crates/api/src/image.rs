@@ -1,9 +1,9 @@
 //! Images on the wire.
 
 use crate::container::{ContainerConfig, GraphDriver};
-use crate::json::{is_zero, null_default};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use crate::json::is_zero;
+use json::Raw;
+use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// One row of `GET /images/json`. `-1` stands for what was not computed.
@@ -16,9 +16,7 @@ pub struct Summary {
     pub id: String,
     pub labels: Option<BTreeMap<String, String>>,
     pub parent_id: String,
-    #[serde(deserialize_with = "null_default")]
     pub repo_digests: Vec<String>,
-    #[serde(deserialize_with = "null_default")]
     pub repo_tags: Vec<String>,
     pub shared_size: i64,
     /// Bytes of all layers, uncompressed.
@@ -33,9 +31,7 @@ pub struct Summary {
 #[serde(rename_all = "PascalCase", default)]
 pub struct Inspect {
     pub id: String,
-    #[serde(deserialize_with = "null_default")]
     pub repo_tags: Vec<String>,
-    #[serde(deserialize_with = "null_default")]
     pub repo_digests: Vec<String>,
     pub parent: String,
     pub comment: String,
@@ -49,7 +45,7 @@ pub struct Inspect {
     pub docker_version: String,
     pub author: String,
     /// As JSON: its fields and their order depend on the version of the API.
-    pub config: Option<Box<RawValue>>,
+    pub config: Option<Raw>,
     pub architecture: String,
     #[serde(skip_serializing_if = "is_zero")]
     pub variant: String,
@@ -77,7 +73,6 @@ pub struct RootFs {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Metadata {
-    #[serde(deserialize_with = "null_default")]
     pub last_tag_time: String,
 }
 

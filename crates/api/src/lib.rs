@@ -34,7 +34,7 @@ pub const ENGINE_VERSION: &str = concat!(
 );
 
 /// The body of every error answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, ::json::Serialize, ::json::Deserialize)]
 pub struct ErrorBody {
     #[serde(default)]
     pub message: String,

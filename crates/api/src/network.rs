@@ -1,7 +1,7 @@
 //! Networks on the wire: a container's endpoints and published ports.
 
-use crate::json::{is_zero, null_default};
-use serde::{Deserialize, Serialize};
+use crate::json::is_zero;
+use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Container ports (`80/tcp`) and where on the host they are published; `null` is exposed only.
@@ -11,9 +11,7 @@ pub type PortBindings = BTreeMap<String, Option<Vec<PortBinding>>>;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PortBinding {
-    #[serde(deserialize_with = "null_default")]
     pub host_ip: String,
-    #[serde(deserialize_with = "null_default")]
     pub host_port: String,
 }
 
@@ -25,23 +23,21 @@ pub struct EndpointSettings {
     pub ipam_config: Option<EndpointIpam>,
     pub links: Option<Vec<String>>,
     pub aliases: Option<Vec<String>>,
-    #[serde(deserialize_with = "null_default")]
     pub mac_address: String,
     pub driver_opts: Option<BTreeMap<String, String>>,
     pub gw_priority: i64,
-    #[serde(rename = "NetworkID", deserialize_with = "null_default")]
+    #[serde(rename = "NetworkID")]
     pub network_id: String,
-    #[serde(rename = "EndpointID", deserialize_with = "null_default")]
+    #[serde(rename = "EndpointID")]
     pub endpoint_id: String,
-    #[serde(deserialize_with = "null_default")]
     pub gateway: String,
-    #[serde(rename = "IPAddress", deserialize_with = "null_default")]
+    #[serde(rename = "IPAddress")]
     pub ip_address: String,
     #[serde(rename = "IPPrefixLen")]
     pub ip_prefix_len: u8,
-    #[serde(rename = "IPv6Gateway", deserialize_with = "null_default")]
+    #[serde(rename = "IPv6Gateway")]
     pub ipv6_gateway: String,
-    #[serde(rename = "GlobalIPv6Address", deserialize_with = "null_default")]
+    #[serde(rename = "GlobalIPv6Address")]
     pub global_ipv6_address: String,
     #[serde(rename = "GlobalIPv6PrefixLen")]
     pub global_ipv6_prefix_len: u8,
@@ -69,7 +65,6 @@ pub struct NetworkSettings {
     #[serde(rename = "SandboxID")]
     pub sandbox_id: String,
     pub sandbox_key: String,
-    #[serde(deserialize_with = "null_default")]
     pub ports: PortBindings,
     pub hairpin_mode: bool,
     #[serde(rename = "LinkLocalIPv6Address")]
@@ -94,7 +89,6 @@ pub struct NetworkSettings {
     #[serde(rename = "IPv6Gateway")]
     pub ipv6_gateway: String,
     pub mac_address: String,
-    #[serde(deserialize_with = "null_default")]
     pub networks: BTreeMap<String, Option<EndpointSettings>>,
 }
 
@@ -118,25 +112,20 @@ pub struct Network {
     pub ingress: bool,
     pub config_from: ConfigReference,
     pub config_only: bool,
-    #[serde(deserialize_with = "null_default")]
     pub containers: BTreeMap<String, NetworkContainer>,
-    #[serde(deserialize_with = "null_default")]
     pub options: BTreeMap<String, String>,
-    #[serde(deserialize_with = "null_default")]
     pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ConfigReference {
-    #[serde(deserialize_with = "null_default")]
     pub network: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Ipam {
-    #[serde(deserialize_with = "null_default")]
     pub driver: String,
     pub options: Option<BTreeMap<String, String>>,
     pub config: Option<Vec<IpamConfig>>,
@@ -145,15 +134,11 @@ pub struct Ipam {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct IpamConfig {
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub subnet: String,
-    #[serde(
-        rename = "IPRange",
-        skip_serializing_if = "is_zero",
-        deserialize_with = "null_default"
-    )]
+    #[serde(rename = "IPRange", skip_serializing_if = "is_zero")]
     pub ip_range: String,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub gateway: String,
     #[serde(rename = "AuxiliaryAddresses", skip_serializing_if = "Option::is_none")]
     pub aux_addresses: Option<BTreeMap<String, String>>,
@@ -177,28 +162,20 @@ pub struct NetworkContainer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CreateRequest {
-    #[serde(deserialize_with = "null_default")]
     pub name: String,
-    #[serde(deserialize_with = "null_default")]
     pub driver: String,
-    #[serde(deserialize_with = "null_default")]
     pub internal: bool,
-    #[serde(deserialize_with = "null_default")]
     pub attachable: bool,
-    #[serde(deserialize_with = "null_default")]
     pub ingress: bool,
     pub scope: String,
-    #[serde(deserialize_with = "null_default")]
     pub config_only: bool,
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub config_from: ConfigReference,
     #[serde(rename = "EnableIPv6", skip_serializing_if = "Option::is_none")]
     pub enable_ipv6: Option<bool>,
-    #[serde(rename = "IPAM", deserialize_with = "null_default")]
+    #[serde(rename = "IPAM")]
     pub ipam: Ipam,
-    #[serde(deserialize_with = "null_default")]
     pub options: BTreeMap<String, String>,
-    #[serde(deserialize_with = "null_default")]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -207,7 +184,6 @@ pub struct CreateRequest {
 #[serde(rename_all = "PascalCase", default)]
 pub struct Created {
     pub id: String,
-    #[serde(deserialize_with = "null_default")]
     pub warning: String,
 }
 
@@ -215,10 +191,9 @@ pub struct Created {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ConnectRequest {
-    #[serde(deserialize_with = "null_default")]
     pub container: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_config: Option<EndpointSettings>,
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub force: bool,
 }

@@ -1,7 +1,7 @@
 //! The stream of JSON lines in which long work reports: pull, push, load, build, delta.
 
 use crate::json::is_zero;
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 
 /// One line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl Message {
 
     /// The line and its end, CR LF as Docker writes it.
     pub fn to_line(&self) -> Vec<u8> {
-        let mut line = serde_json::to_vec(self).expect("strings and numbers always serialize");
+        let mut line = json::to_vec(self);
         line.extend_from_slice(b"\r\n");
         line
     }

@@ -1,7 +1,6 @@
 //! The engine about itself: version, disk use.
 
-use crate::json::null_default;
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The answer to `GET /version`.
@@ -9,7 +8,6 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "PascalCase", default)]
 pub struct Version {
     pub platform: PlatformName,
-    #[serde(deserialize_with = "null_default")]
     pub components: Vec<Component>,
     pub version: String,
     pub api_version: String,
@@ -39,6 +37,5 @@ pub struct PlatformName {
 pub struct Component {
     pub name: String,
     pub version: String,
-    #[serde(deserialize_with = "null_default")]
     pub details: BTreeMap<String, String>,
 }

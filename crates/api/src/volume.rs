@@ -1,7 +1,7 @@
 //! Volumes on the wire.
 
-use crate::json::{is_zero, null_default};
-use serde::{Deserialize, Serialize};
+use crate::json::is_zero;
+use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A volume.
@@ -32,7 +32,6 @@ pub struct Usage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct List {
-    #[serde(deserialize_with = "null_default")]
     pub volumes: Vec<Volume>,
     pub warnings: Option<Vec<String>>,
 }
@@ -41,9 +40,7 @@ pub struct List {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CreateRequest {
-    #[serde(deserialize_with = "null_default")]
     pub name: String,
-    #[serde(deserialize_with = "null_default")]
     pub driver: String,
     pub driver_opts: Option<BTreeMap<String, String>>,
     pub labels: Option<BTreeMap<String, String>>,

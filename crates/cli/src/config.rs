@@ -47,7 +47,7 @@ impl Config {
     pub fn load(dir: PathBuf) -> Config {
         let path = dir.join("config.json");
         let json = match std::fs::read(&path) {
-            Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(bytes) => match json::from_slice(&bytes) {
                 Ok(Json::Object(map)) => map,
                 Ok(_) => Map::new(),
                 Err(e) => {
@@ -181,9 +181,7 @@ impl Config {
             .truncate(true)
             .mode(0o600)
             .open(&fresh)?;
-        let format = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-        let mut out = serde_json::Serializer::with_formatter(&mut file, format);
-        serde::Serialize::serialize(&self.json, &mut out)?;
+        std::io::Write::write_all(&mut file, json::pretty(&json::to_string(&self.json), "\t").as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&fresh, &path)
     }

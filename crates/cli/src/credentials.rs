@@ -4,7 +4,7 @@
 //! answer on standard output; a user named `<token>` has an identity token for a password.
 
 use crate::config::Credentials;
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 
@@ -35,7 +35,7 @@ impl Helper<'_> {
                 text => Err(io::Error::other(format!("error getting credentials - err: {text}"))),
             };
         }
-        let wire: Wire = serde_json::from_slice(&answer)?;
+        let wire: Wire = json::from_slice(&answer)?;
         let mut found = Credentials {
             username: wire.username,
             ..Credentials::default()
@@ -64,7 +64,7 @@ impl Helper<'_> {
             }
             .clone(),
         };
-        self.done("store", "storing", &serde_json::to_vec(&wire)?)
+        self.done("store", "storing", &json::to_vec(&wire))
     }
 
     /// Makes it forget.

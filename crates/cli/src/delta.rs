@@ -55,7 +55,7 @@ pub fn alone(cli: &Cli, mut job: Job) -> Result<Box<dyn Read>, Failure> {
             }
         }
     }
-    let job = serde_json::to_vec(&job).map_err(|e| Failure::new(format!("write a job: {e}")))?;
+    let job = json::to_vec(&job);
     let program = std::env::current_exe()?;
     let mut child = Command::new(program)
         .arg(ALONE)

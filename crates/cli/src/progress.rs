@@ -23,7 +23,7 @@ pub fn show(body: impl Read, out: &mut dyn Write, draw: bool) -> Result<(), Fail
             continue;
         }
         let message: Message =
-            api::json::from_slice(&line).map_err(|e| Failure::new(format!("read the daemon's progress: {e}")))?;
+            json::from_slice(&line).map_err(|e| Failure::new(format!("read the daemon's progress: {e}")))?;
         if let Some(detail) = &message.error_detail {
             return Err(match detail.code {
                 401 => Failure::new("authentication is required"),

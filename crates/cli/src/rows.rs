@@ -161,7 +161,7 @@ impl Inspector {
             return Ok(());
         };
         let json: serde_json::Value =
-            serde_json::from_slice(raw).map_err(|e| Failure::new(format!("unable to read inspect data: {e}")))?;
+            json::from_slice(raw).map_err(|e| Failure::new(format!("unable to read inspect data: {e}")))?;
         let kind = kind.map_or_else(|| self.kind.clone(), Type::parse);
         let text = match template.execute(&Value::typed(&json, &kind)) {
             Ok(text) => text,

@@ -527,7 +527,7 @@ fn merge_file(given: &mut Given, path: &Path) -> Result<(), String> {
     if text.trim().is_empty() {
         return Ok(());
     }
-    let value: Value = serde_json::from_str(&text).map_err(|e| about(&format!("invalid JSON: {e}")))?;
+    let value: Value = json::from_str(&text).map_err(|e| about(&format!("invalid JSON: {e}")))?;
     let Value::Object(map) = value else {
         return Err(about(&"invalid JSON: not an object"));
     };

@@ -39,7 +39,7 @@ impl Log for Logger {
 
 /// Writes one line.
 pub fn write(level: &str, message: &str) {
-    let quoted = serde_json::to_string(message).unwrap_or_default();
+    let quoted = json::to_string(message);
     let time = api::time::now();
     let line = match JSON.load(Ordering::Relaxed) {
         true => format!("{{\"level\":\"{level}\",\"msg\":{quoted},\"time\":\"{time}\"}}\n"),

@@ -62,7 +62,7 @@ impl Query {
             return Ok(Filters::new());
         }
         let bad = || Error::invalid(format!("invalid filter '{text}'"));
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|_| bad())?;
+        let value: serde_json::Value = json::from_str(text).map_err(|_| bad())?;
         let mut filters = Filters::new();
         for (name, values) in value.as_object().ok_or_else(bad)? {
             let list = match values {

@@ -72,17 +72,17 @@ impl Request {
     }
 
     /// The body as JSON; an empty one is an error, as in Docker.
-    pub fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
+    pub fn json<T: json::Deserialize>(&mut self) -> Result<T> {
         let bytes = self.json_bytes()?;
-        api::json::from_slice(&bytes).map_err(bad_json)
+        json::from_slice(&bytes).map_err(bad_json)
     }
 
     /// The body as JSON, the zero value where it is empty.
-    pub fn json_or_default<T: serde::de::DeserializeOwned + Default>(&mut self) -> Result<T> {
+    pub fn json_or_default<T: json::Deserialize + Default>(&mut self) -> Result<T> {
         let bytes = self.bytes()?;
         match bytes.is_empty() {
             true => Ok(T::default()),
-            false => api::json::from_slice(&bytes).map_err(bad_json),
+            false => json::from_slice(&bytes).map_err(bad_json),
         }
     }
 
@@ -114,7 +114,7 @@ pub fn drain(body: &mut dyn Read) {
 }
 
 /// The error for a body that is no JSON of its type.
-pub fn bad_json(error: serde_json::Error) -> Error {
+pub fn bad_json(error: json::Error) -> Error {
     Error::invalid(format!("invalid JSON: {error}"))
 }
 
@@ -168,13 +168,13 @@ impl Connection {
 
 impl Answer {
     /// `200` with a value as JSON.
-    pub fn json(value: &impl serde::Serialize) -> Result<Answer> {
+    pub fn json(value: &impl json::Serialize) -> Result<Answer> {
         Answer::json_status(200, value)
     }
 
     /// A status with a value as JSON.
-    pub fn json_status(status: u16, value: &impl serde::Serialize) -> Result<Answer> {
-        let mut bytes = serde_json::to_vec(value).map_err(|e| Error::internal(format!("write JSON: {e}")))?;
+    pub fn json_status(status: u16, value: &impl json::Serialize) -> Result<Answer> {
+        let mut bytes = json::to_vec(value);
         bytes.push(b'\n');
         Ok(Answer::Body {
             status,

@@ -305,10 +305,9 @@ fn body(status: u16, kind: &'static str, bytes: Vec<u8>, headers: Vec<(&'static 
 }
 
 fn error_body(message: &str) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(&api::ErrorBody {
+    let mut bytes = json::to_vec(&api::ErrorBody {
         message: message.into(),
-    })
-    .unwrap_or_default();
+    });
     bytes.push(b'\n');
     bytes
 }

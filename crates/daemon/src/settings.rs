@@ -409,7 +409,7 @@ fn ulimits(given: &Given) -> Result<Vec<Ulimit>, String> {
     if let Some(Value::Object(map)) = given.json("default-ulimit") {
         for (key, value) in map {
             let limit: Ulimit =
-                api::json::from_slice(value.to_string().as_bytes()).map_err(|e| format!("default-ulimits: {e}"))?;
+                json::from_slice(value.to_string().as_bytes()).map_err(|e| format!("default-ulimits: {e}"))?;
             list.push(Ulimit {
                 name: if limit.name.is_empty() {
                     key.clone()

@@ -117,7 +117,7 @@ fn make(
         let info = info.ok_or_else(|| Error::internal("the new layer is gone"))?;
         made.rootfs.diff_ids.push(info.diff_id.0);
     }
-    let bytes = serde_json::to_vec(&made).context("write the image's config")?;
+    let bytes = json::to_vec(&made);
     undo.image(&ImageId(sha256(&bytes)));
     let id = engine.store.images.put(&bytes, layer.as_ref().or(parent.as_ref()))?;
     if let Some(base) = base {
@@ -156,6 +156,6 @@ fn changes(engine: &Engine, container: &str, parent: Option<&LayerId>) -> Result
 
 /// A container's config as an image has it.
 pub(crate) fn as_run_config(config: &ContainerConfig) -> Result<RunConfig> {
-    let json = serde_json::to_vec(config).context("write the image's config")?;
-    serde_json::from_slice(&json).context("write the image's config")
+    let json = json::to_vec(config);
+    json::from_slice(&json).context("write the image's config")
 }

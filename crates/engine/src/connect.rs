@@ -111,7 +111,7 @@ pub(crate) fn endpoint_config(
 }
 
 /// What a run has of the network, kept where the next daemon finds it.
-#[derive(Default, serde::Serialize, serde::Deserialize)]
+#[derive(Default, json::Serialize, json::Deserialize)]
 #[serde(default)]
 pub(crate) struct RunNetwork {
     /// The network namespace, empty for the host's.
@@ -125,14 +125,14 @@ impl RunNetwork {
     /// Reads it; nothing is what a run without a network has.
     pub(crate) fn read(run_directory: &Path) -> RunNetwork {
         let bytes = fs::read(run_directory.join(Self::FILE)).unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        json::from_slice(&bytes).unwrap_or_default()
     }
 
     /// Writes it.
     pub(crate) fn write(&self, run_directory: &Path) -> Result<()> {
         fs::create_dir_all(run_directory).context(format!("make {}", run_directory.display()))?;
         let path = run_directory.join(Self::FILE);
-        let bytes = serde_json::to_vec(self).context("write the network's state")?;
+        let bytes = json::to_vec(self);
         fs::write(&path, bytes).context(format!("write {}", path.display()))
     }
 }

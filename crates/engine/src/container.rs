@@ -9,7 +9,7 @@ use api::container::{ContainerConfig, Health, State as WireState};
 use api::host_config::HostConfig;
 use api::network::NetworkSettings;
 use api::time;
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -50,11 +50,9 @@ pub struct Record {
 pub struct Disk {
     pub created: String,
     pub path: String,
-    #[serde(deserialize_with = "api::json::null_default")]
     pub args: Vec<String>,
     pub config: ContainerConfig,
     pub image: String,
-    #[serde(deserialize_with = "api::json::null_default")]
     pub network_settings: NetworkSettings,
     pub log_path: String,
     pub name: String,
@@ -64,7 +62,6 @@ pub struct Disk {
     pub restart_count: i64,
     pub has_been_started_before: bool,
     pub has_been_manually_stopped: bool,
-    #[serde(deserialize_with = "api::json::null_default")]
     pub mount_points: BTreeMap<String, MountPoint>,
     pub hostname_path: String,
     pub hosts_path: String,
@@ -208,7 +205,7 @@ impl Record {
     }
 
     /// `config.v2.json`.
-    pub fn to_config_json(&self) -> serde_json::Result<Vec<u8>> {
+    pub fn to_config_json(&self) -> Vec<u8> {
         let state = DiskState {
             running: self.is_running() || self.state == State::Restarting,
             paused: matches!(self.state, State::Running { paused: true, .. }),
@@ -225,28 +222,28 @@ impl Record {
         };
         // By way of a value: this type's own writer exists once, not once more for a flattened part.
         let mut map = self.disk.rest.clone();
-        if let Value::Object(disk) = serde_json::to_value(&self.disk)? {
+        if let Value::Object(disk) = json::to_value(&self.disk) {
             map.extend(disk);
         }
         map.insert("StreamConfig".into(), Value::Object(serde_json::Map::new()));
-        map.insert("State".into(), serde_json::to_value(&state)?);
+        map.insert("State".into(), json::to_value(&state));
         map.insert("ID".into(), Value::String(self.id.to_string()));
-        serde_json::to_vec(&map)
+        json::to_vec(&map)
     }
 
     /// Reads both files back.
     pub fn from_json(id: &ContainerId, config: &[u8], host: &[u8]) -> Result<Record, String> {
-        let bad = |e: serde_json::Error| format!("parse config.v2.json: {e}");
-        let mut map: serde_json::Map<String, Value> = serde_json::from_slice(config).map_err(bad)?;
-        let on_disk: DiskState = api::json::from_value(map.remove("State").unwrap_or_default()).map_err(bad)?;
+        let bad = |e: json::Error| format!("parse config.v2.json: {e}");
+        let mut map: serde_json::Map<String, Value> = json::from_slice(config).map_err(bad)?;
+        let on_disk: DiskState = json::from_value(&map.remove("State").unwrap_or_default()).map_err(bad)?;
         let own = map.remove("ID").unwrap_or_default();
         map.remove("StreamConfig");
-        let mut disk: Disk = api::json::from_value(Value::Object(map.clone())).map_err(bad)?;
-        if let Value::Object(known) = serde_json::to_value(Disk::default()).map_err(bad)? {
+        let mut disk: Disk = json::from_slice(config).map_err(bad)?;
+        if let Value::Object(known) = json::to_value(&Disk::default()) {
             map.retain(|name, _| !known.contains_key(name));
         }
         disk.rest = map;
-        let host = api::json::from_slice(host).map_err(|e| format!("parse hostconfig.json: {e}"))?;
+        let host = json::from_slice(host).map_err(|e| format!("parse hostconfig.json: {e}"))?;
         if own.as_str() != Some(id.as_str()) {
             return Err(format!(
                 "config.v2.json is about container {:.12}",
@@ -345,7 +342,7 @@ mod tests {
         let record = Record::from_json(&id, text.as_bytes(), b"{}").unwrap();
         assert_eq!(record.state, State::Running { pid: 42, paused: false });
         assert_eq!(record.name(), "web");
-        let written = record.to_config_json().unwrap();
+        let written = record.to_config_json();
         assert!(String::from_utf8_lossy(&written).contains("LocalLogCacheMeta"));
         let again = Record::from_json(&id, &written, b"{}").unwrap();
         assert_eq!(again.state, record.state);

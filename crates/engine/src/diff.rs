@@ -2,7 +2,7 @@
 
 use crate::Engine;
 use crate::error::Result;
-use serde::Serialize;
+use json::Serialize;
 
 /// One change, as the API has it.
 #[derive(Debug, Serialize)]

@@ -34,7 +34,7 @@ pub fn inspect(engine: &Engine, reference: &Reference, auth: Auth, cancel: &Canc
     let found = repository.manifest(reference).map_err(failed)?;
     let parsed = AnyManifest::parse(&found.media_type, &found.bytes)
         .map_err(|e| Error::invalid(format!("manifest {}: {e}", found.digest)))?;
-    let platform = |platform: &Platform| serde_json::to_value(platform).unwrap_or_default();
+    let platform = |platform: &Platform| json::to_value(platform);
     let platforms: Vec<Value> = match parsed {
         AnyManifest::Index(index) => index
             .manifests
@@ -54,7 +54,7 @@ pub fn inspect(engine: &Engine, reference: &Reference, auth: Auth, cancel: &Canc
         }
     };
     Ok(json!({
-        "Descriptor": {"mediaType": found.media_type, "digest": found.digest, "size": found.bytes.len()},
+        "Descriptor": {"mediaType": found.media_type, "digest": found.digest.as_str(), "size": found.bytes.len()},
         "Platforms": platforms,
     }))
 }
@@ -79,7 +79,7 @@ pub fn manifests(engine: &Engine, reference: &Reference, auth: Auth, cancel: &Ca
         json!({
             "Ref": name,
             "Descriptor": {
-                "mediaType": found.media_type, "digest": found.digest, "size": found.bytes.len(), "platform": platform,
+                "mediaType": found.media_type, "digest": found.digest.as_str(), "size": found.bytes.len(), "platform": json::to_value(platform),
             },
             "Raw": oci::base64::encode(&found.bytes),
         })

@@ -1,14 +1,14 @@
 //! Images by name, by digest, by ID, by the beginning of an ID; and what people ask about them.
 
 use crate::Engine;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use api::container::{ContainerConfig, GraphDriver};
 use api::image::{Inspect, Metadata, RootFs, Summary};
 use api::time::Time;
+use json::Raw;
 use oci::config::ImageConfig;
 use oci::platform::Platform;
 use oci::reference::Reference;
-use serde_json::value::to_raw_value;
 use std::collections::{BTreeMap, BTreeSet};
 use store::ImageId;
 
@@ -167,12 +167,9 @@ pub fn inspect(engine: &Engine, name: &str, platform: Option<&Platform>, version
     };
     let run = run_config(&config);
     let config_json = match version >= (1, 50) {
-        true => config.config.as_ref().map(|run| to_raw_value(&Published::of(run))),
-        false => Some(to_raw_value(&run)),
+        true => config.config.as_ref().map(|run| Raw::of(&Published::of(run))),
+        false => Some(Raw::of(&run)),
     };
-    let config_json = config_json
-        .transpose()
-        .context(format!("write the config of image {}", id.0.short()))?;
     Ok(Inspect {
         id: id.0.to_string(),
         repo_tags,
@@ -219,7 +216,7 @@ pub fn inspect(engine: &Engine, name: &str, platform: Option<&Platform>, version
 }
 
 /// An image's run config as the API gives it since 1.50: what is empty is left out, in this order.
-#[derive(serde::Serialize)]
+#[derive(json::Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Published<'a> {
     #[serde(skip_serializing_if = "empty_text")]

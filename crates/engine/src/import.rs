@@ -67,7 +67,7 @@ fn import_archive(engine: &Engine, request: Request<'_>, progress: &Progress) ->
         }],
         ..ImageConfig::default()
     };
-    let bytes = serde_json::to_vec(&made).context("write the image's config")?;
+    let bytes = json::to_vec(&made);
     undo.image(&ImageId(sha256(&bytes)));
     let id = engine.store.images.put(&bytes, Some(&layer))?;
     if let Some(reference) = &request.reference {

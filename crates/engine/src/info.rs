@@ -400,7 +400,7 @@ pub fn disk_usage(engine: &Engine, kinds: &[String], version: (u32, u32)) -> Res
         }
         let total: u64 = engine.store.layers.list().iter().map(|(_, info)| info.size).sum();
         answer.insert("LayersSize".into(), total.into());
-        answer.insert("Images".into(), serde_json::to_value(images).unwrap_or_default());
+        answer.insert("Images".into(), json::to_value(&images));
     }
     if wants("container") {
         let options = crate::list::Options {
@@ -409,7 +409,7 @@ pub fn disk_usage(engine: &Engine, kinds: &[String], version: (u32, u32)) -> Res
             ..Default::default()
         };
         let rows = crate::list::list(engine, &options)?;
-        answer.insert("Containers".into(), serde_json::to_value(rows).unwrap_or_default());
+        answer.insert("Containers".into(), json::to_value(&rows));
     }
     if wants("volume") {
         let mut list = crate::volume::list(engine, &BTreeMap::new())?;
@@ -426,7 +426,7 @@ pub fn disk_usage(engine: &Engine, kinds: &[String], version: (u32, u32)) -> Res
                     .map_or(-1, |s| i64::try_from(s).unwrap_or(i64::MAX)),
             });
         }
-        answer.insert("Volumes".into(), serde_json::to_value(list.volumes).unwrap_or_default());
+        answer.insert("Volumes".into(), json::to_value(&list.volumes));
     }
     if wants("build-cache") {
         answer.insert("BuildCache".into(), json!([]));

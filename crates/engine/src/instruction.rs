@@ -112,7 +112,7 @@ fn one(config: &mut ContainerConfig, name: &str, rest: &str) -> Result<()> {
 }
 
 fn json_list(text: &str) -> Option<Vec<String>> {
-    text.starts_with('[').then(|| serde_json::from_str(text).ok()).flatten()
+    text.starts_with('[').then(|| json::from_str(text).ok()).flatten()
 }
 
 /// The exec form as it is, the shell form for the config's shell.

@@ -8,7 +8,8 @@ use crate::error::{Error, Kind, Result};
 use crate::table::Container;
 use api::stdcopy::{self, Stream};
 use api::time::Time;
-use serde::Deserialize;
+use json::{Deserialize, Reader};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -36,15 +37,11 @@ const MAX_LINE: u64 = 1 << 20;
 /// How often a followed file is looked at.
 const PACE: Duration = Duration::from_millis(50);
 
-#[derive(Deserialize)]
+#[derive(Default)]
 struct Line<'a> {
-    #[serde(borrow, default)]
-    log: std::borrow::Cow<'a, str>,
-    #[serde(borrow, default)]
-    stream: std::borrow::Cow<'a, str>,
-    #[serde(borrow, default)]
-    time: std::borrow::Cow<'a, str>,
-    #[serde(default)]
+    log: Cow<'a, str>,
+    stream: Cow<'a, str>,
+    time: Cow<'a, str>,
     attrs: BTreeMap<String, String>,
 }
 
@@ -286,7 +283,20 @@ impl LineSource for File {
 }
 
 fn parse(line: &[u8]) -> Option<Line<'_>> {
-    serde_json::from_slice(line).ok()
+    const FIELDS: &[(&str, u8)] = &[("log", 0), ("stream", 1), ("time", 2), ("attrs", 3)];
+    let mut read = Line::default();
+    let mut reader = Reader::new(line);
+    let fields = reader.structure("Line", FIELDS, &mut |field, reader| {
+        match field {
+            0 => read.log = reader.string("a string")?,
+            1 => read.stream = reader.string("a string")?,
+            2 => read.time = reader.string("a string")?,
+            _ => read.attrs = BTreeMap::read(reader)?,
+        }
+        Ok(())
+    });
+    fields.and_then(|()| reader.end()).ok()?;
+    Some(read)
 }
 
 fn wanted(line: &[u8], options: &Options) -> bool {

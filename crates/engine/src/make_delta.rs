@@ -240,14 +240,14 @@ fn aux(set: &Set, target: &Image) -> serde_json::Value {
         .iter()
         .map(|delta| {
             serde_json::json!({
-                "target": delta.target, "bases": delta.bases, "digest": delta.digest,
+                "target": json::to_value(&delta.target), "bases": json::to_value(&delta.bases), "digest": json::to_value(&delta.digest),
                 "size": delta.bytes, "full": delta.full, "uncompressed": delta.tar, "space": delta.space,
                 "largest": delta.largest,
             })
         })
         .collect();
     serde_json::json!({"delta": {
-        "source": set.base, "target": target.name, "platform": target.platform,
+        "source": set.base, "target": target.name, "platform": json::to_value(&target.platform),
         "size": set.bytes(), "full": set.full(), "space": set.space(), "layers": layers,
     }})
 }

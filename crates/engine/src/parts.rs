@@ -142,7 +142,7 @@ impl Engine {
 
     /// Makes a container's record durable.
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
-        let bytes = record.to_config_json().context("write config.v2.json")?;
+        let bytes = record.to_config_json();
         Ok(self
             .store
             .containers
@@ -151,7 +151,7 @@ impl Engine {
 
     /// Makes a container's host config durable.
     pub(crate) fn save_host(&self, record: &Record) -> Result<()> {
-        let bytes = serde_json::to_vec(&record.host).context("write hostconfig.json")?;
+        let bytes = json::to_vec(&record.host);
         Ok(self
             .store
             .containers

@@ -6,17 +6,17 @@
 //! pulled, so that the digest is the same; else one is written as Docker writes it.
 
 use crate::cancel::Cancel;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::gzip::Gzipped;
 use crate::progress::Progress;
 use crate::{Engine, image};
 use api::progress::Message;
+use json::Serialize;
 use oci::digest::Digest;
 use oci::manifest::{AnyManifest, Descriptor, Manifest, media_type};
 use oci::platform::Platform;
 use oci::reference::Reference;
 use registry::{Auth, ErrorKind, Repository, Upload};
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Mutex;
@@ -152,7 +152,7 @@ fn one(
     let (bytes, kind) = match (same, kept) {
         (Some(manifest), Some(bytes)) => (bytes, type_of(&manifest)),
         _ => (
-            written(&config_digest, config_bytes.len() as u64, layers)?,
+            written(&config_digest, config_bytes.len() as u64, layers),
             media_type::DOCKER_MANIFEST.to_string(),
         ),
     };
@@ -161,7 +161,7 @@ fn one(
     progress.status("", format!("{tag}: digest: {digest} size: {}", bytes.len()))?;
     progress.send(&Message {
         progress_detail: Some(api::progress::Detail::default()),
-        aux: Some(serde_json::json!({"Tag": tag, "Digest": digest, "Size": bytes.len()})),
+        aux: Some(serde_json::json!({"Tag": tag, "Digest": digest.as_str(), "Size": bytes.len()})),
         ..Message::default()
     })?;
     engine.store.tags.set(&reference.with_digest(&digest), id)?;
@@ -186,7 +186,7 @@ fn type_of(manifest: &Manifest) -> String {
 }
 
 /// A manifest as Docker writes it: its fields, their order, three spaces.
-fn written(config: &Digest, size: u64, layers: Vec<Descriptor>) -> Result<Vec<u8>> {
+fn written(config: &Digest, size: u64, layers: Vec<Descriptor>) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Written {
@@ -219,11 +219,7 @@ fn written(config: &Digest, size: u64, layers: Vec<Descriptor>) -> Result<Vec<u8
             })
             .collect(),
     };
-    let mut bytes = Vec::new();
-    let format = serde_json::ser::PrettyFormatter::with_indent(b"   ");
-    let mut out = serde_json::Serializer::with_formatter(&mut bytes, format);
-    manifest.serialize(&mut out).context("write a manifest")?;
-    Ok(bytes)
+    json::pretty(&json::to_string(&manifest), "   ").into_bytes()
 }
 
 /// Sees to all layers, some at a time, in their order; the first failure ends the others.
@@ -493,7 +489,7 @@ mod tests {
             platform: None,
             artifact_type: None,
         };
-        let text = String::from_utf8(written(&digest, 5, vec![layer]).unwrap()).unwrap();
+        let text = String::from_utf8(written(&digest, 5, vec![layer])).unwrap();
         let hex = "ab".repeat(32);
         let wanted = format!(
             "{{\n   \"schemaVersion\": 2,\n   \"mediaType\": \"application/vnd.docker.distribution.manifest.v2+json\",\n   \"config\": {{\n      \"mediaType\": \"application/vnd.docker.container.image.v1+json\",\n      \"size\": 5,\n      \"digest\": \"sha256:{hex}\"\n   }},\n   \"layers\": [\n      {{\n         \"mediaType\": \"application/vnd.docker.image.rootfs.diff.tar.gzip\",\n         \"size\": 7,\n         \"digest\": \"sha256:{hex}\"\n      }}\n   ]\n}}"

@@ -134,7 +134,7 @@ fn item(engine: &Engine, id: ImageId, names: Vec<Reference>, platform: Option<&P
 }
 
 fn descriptor(kind: &str, digest: &Digest, size: u64) -> Value {
-    json!({"mediaType": kind, "digest": digest, "size": size})
+    json!({"mediaType": kind, "digest": digest.as_str(), "size": size})
 }
 
 fn blob(digest: &Digest) -> String {
@@ -243,7 +243,7 @@ fn file(name: &str, size: u64, time: tar::Time) -> tar::Entry {
 
 /// `manifest.json`, field for field as Docker's.
 fn docker_manifest(items: &[Item]) -> Vec<u8> {
-    #[derive(serde::Serialize)]
+    #[derive(json::Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Written {
         config: String,
@@ -268,7 +268,7 @@ fn docker_manifest(items: &[Item]) -> Vec<u8> {
                 .collect(),
         })
         .collect();
-    let mut bytes = serde_json::to_vec(&list).expect("strings and numbers always serialize");
+    let mut bytes = json::to_vec(&list);
     bytes.push(b'\n');
     bytes
 }
@@ -283,7 +283,7 @@ fn repositories(items: &[Item]) -> Vec<u8> {
             tags.insert(name.tag().unwrap_or("latest").into(), top.diff.hex().into());
         }
     }
-    let mut bytes = serde_json::to_vec(&map).expect("strings always serialize");
+    let mut bytes = json::to_vec(&map);
     bytes.push(b'\n');
     bytes
 }

@@ -106,7 +106,7 @@ fn launch(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
     let host = prepare::prepare(engine, &record, &rootfs, sandbox.as_ref())?;
     let spec = spec::build(&record, &host)?;
     let bundle = run_directory.join("config.json");
-    let bytes = serde_json::to_vec(&spec).context("write the OCI spec")?;
+    let bytes = json::to_vec(&spec);
     fs::write(&bundle, bytes).context(format!("write {}", bundle.display()))?;
 
     let shim_config = ShimConfig {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 
 use crate::attach::{self, Plan};
 use crate::error::{Error, ErrorKind, Result};

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::subnet::Subnet;

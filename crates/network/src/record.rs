@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::ipam::Ipam;
@@ -96,7 +96,7 @@ pub fn load(dir: &Path) -> Result<(Vec<Network>, String)> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
         Err(e) => return Err(Error::io(format!("read {}", path.display()), e)),
     };
-    let complaint = match serde_json::from_slice::<Wire>(&bytes) {
+    let complaint = match json::from_slice::<Wire>(&bytes) {
         Ok(wire) if wire.version == VERSION => return Ok((wire.networks, wire.taken_over)),
         Ok(wire) => format!("version {} is not known", wire.version),
         Err(e) => e.to_string(),
@@ -119,7 +119,7 @@ pub fn save(dir: &Path, networks: &[Network], taken_over: &str) -> Result<()> {
         taken_over: taken_over.to_owned(),
     };
     let path = path(dir);
-    let bytes = serde_json::to_vec(&wire).map_err(|e| Error::invalid(format!("write {}: {e}", path.display())))?;
+    let bytes = json::to_vec(&wire);
     let beside = path.with_extension("json.tmp");
     let write = || {
         fs::create_dir_all(dir)?;

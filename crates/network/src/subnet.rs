@@ -4,13 +4,12 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Reader, Serialize, Writer};
 
 use crate::error::Error;
 
 /// `172.17.0.0/16`: the host bits are zero.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Subnet {
     base: u32,
     prefix: u8,
@@ -102,17 +101,16 @@ impl FromStr for Subnet {
     }
 }
 
-impl From<Subnet> for String {
-    fn from(subnet: Subnet) -> String {
-        subnet.to_string()
+impl Serialize for Subnet {
+    fn write(&self, writer: &mut Writer) {
+        writer.text(&self.to_string());
     }
 }
 
-impl TryFrom<String> for Subnet {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Subnet, Error> {
-        text.parse()
+impl Deserialize for Subnet {
+    fn read(reader: &mut Reader<'_>) -> json::Result<Subnet> {
+        let text = reader.string("a subnet")?;
+        text.parse().map_err(|e: Error| json::Error::custom(e.to_string()))
     }
 }
 

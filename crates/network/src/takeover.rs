@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::SystemTime;
 
+use json::Deserialize;
 use oci::bolt::{Database, LARGEST};
-use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
 use crate::ipam::Ipam;
@@ -127,7 +127,7 @@ fn of_database(bytes: &[u8]) -> std::result::Result<Vec<Network>, oci::bolt::Bol
             continue;
         }
         let json = value.get(COUNTER..).unwrap_or_default();
-        match serde_json::from_slice::<Stored>(json) {
+        match json::from_slice::<Stored>(json) {
             Ok(stored) => networks.extend(network(stored)),
             Err(e) => log::error!("a network of Docker's is not taken over: {e}"),
         }
@@ -161,7 +161,7 @@ fn network(stored: Stored) -> Option<Network> {
         .generic
         .as_ref()
         .and_then(|generic| generic.get("com.docker.network.generic"));
-    let options = options.and_then(|options| serde_json::from_value(options.clone()).ok());
+    let options = options.and_then(|options| json::from_value(options).ok());
     let created = api::time::Time::parse(&stored.created).map_or(SystemTime::UNIX_EPOCH, |time| time.to_system());
     Some(Network {
         id: stored.id,
@@ -179,13 +179,13 @@ fn network(stored: Stored) -> Option<Network> {
 }
 
 /// The first of a list that is JSON in a string.
-fn first<T: serde::de::DeserializeOwned>(text: Option<&str>) -> Option<T> {
-    serde_json::from_str::<Vec<T>>(text?).ok()?.into_iter().next()
+fn first<T: json::Deserialize>(text: Option<&str>) -> Option<T> {
+    json::from_str::<Vec<T>>(text?).ok()?.into_iter().next()
 }
 
 fn ipam_of(config: &Config, infos: Option<&str>) -> Option<Ipam> {
     let info: Info = first(infos)?;
-    let data: Data = serde_json::from_str(&info.data).ok()?;
+    let data: Data = json::from_str(&info.data).ok()?;
     let (_, subnet) = parse_with_host(&data.pool).ok()?;
     let (gateway, _) = parse_with_host(&data.gateway).ok()?;
     let range = match config.sub_pool.as_str() {

@@ -331,7 +331,7 @@ fn a_restarted_daemon_takes_over() {
         serve(&a, 80);
         drop(networks);
         let networks = network::Networks::open(&dir.join("files"), Config::default()).unwrap();
-        let mut kept = [serde_json::from_str(&serde_json::to_string(&web).unwrap()).unwrap()];
+        let mut kept = [json::from_str(&json::to_string(&web)).unwrap()];
         assert!(networks.restore(&mut kept).is_empty());
         assert_eq!(kept[0], web);
         ask_from(&outside, &format!("{HOST}:8080")).unwrap();

@@ -5,7 +5,7 @@
 
 use crate::digest::Digest;
 use crate::platform::Platform;
-use serde::{Deserialize, Deserializer, Serialize};
+use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// An image's config.
@@ -35,9 +35,9 @@ pub struct ImageConfig {
     pub parent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<RunConfig>,
-    #[serde(default, deserialize_with = "null_default")]
+    #[serde(default)]
     pub rootfs: RootFs,
-    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
 }
 
@@ -46,7 +46,7 @@ pub struct ImageConfig {
 pub struct RootFs {
     #[serde(default, rename = "type")]
     pub kind: String,
-    #[serde(default, deserialize_with = "null_default")]
+    #[serde(default)]
     pub diff_ids: Vec<Digest>,
 }
 
@@ -111,15 +111,15 @@ pub struct RunConfig {
 pub struct Healthcheck {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub interval: i64,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub timeout: i64,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub start_period: i64,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub start_interval: i64,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_default")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub retries: i64,
 }
 
@@ -131,13 +131,9 @@ fn is_zero(value: &i64) -> bool {
     *value == 0
 }
 
-fn null_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
 impl ImageConfig {
     /// Reads a config; bytes that are no JSON object of that shape are an error.
-    pub fn parse(bytes: &[u8]) -> Result<ImageConfig, serde_json::Error> {
+    pub fn parse(bytes: &[u8]) -> Result<ImageConfig, json::Error> {
         crate::json::parse(bytes)
     }
 

@@ -3,7 +3,7 @@
 //! Only sha256 is accepted: it is what Docker's image and layer stores are keyed by, and a second algorithm would
 //! be a second thing to attack. Source: OCI image spec, "Digests".
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use json::{Deserialize, Reader, Serialize, Writer};
 use std::fmt;
 
 /// A sha256 digest in its text form.
@@ -96,15 +96,14 @@ impl fmt::Debug for Digest {
 }
 
 impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+    fn write(&self, writer: &mut Writer) {
+        writer.text(&self.0);
     }
 }
 
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        Digest::parse(&text).map_err(serde::de::Error::custom)
+impl Deserialize for Digest {
+    fn read(reader: &mut Reader<'_>) -> json::Result<Digest> {
+        Digest::parse(&reader.string("a digest")?).map_err(|e| json::Error::custom(e.to_string()))
     }
 }
 

@@ -1,17 +1,16 @@
 //! JSON that nobody vouches for: a document of a few megabytes may ask for many times its size in memory, two bytes of it
 //! for a structure of a hundred.
 
-use serde::Deserialize;
-use serde::de::Error;
+use json::Deserialize;
 
 /// Most values of a document: each costs some hundred bytes at most. Large images have some hundred.
 const VALUES: usize = 65_536;
 
 /// Reads a document whose values are counted before any is made.
-pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, serde_json::Error> {
+pub fn parse<T: Deserialize>(bytes: &[u8]) -> json::Result<T> {
     match values(bytes) > VALUES {
-        true => Err(serde_json::Error::custom(format_args!("more than {VALUES} values"))),
-        false => serde_json::from_slice(bytes),
+        true => Err(json::Error::custom(format!("more than {VALUES} values"))),
+        false => json::from_slice(bytes),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::digest::Digest;
 use crate::platform::Platform;
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Media types on the wire.
@@ -84,7 +84,7 @@ pub enum AnyManifest {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("parse manifest: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] json::Error),
     #[error("unsupported manifest media type {0:?}")]
     MediaType(String),
     #[error("image has {0} layers, at most {MAX_LAYERS} are supported")]
@@ -100,9 +100,9 @@ impl AnyManifest {
             #[serde(default)]
             media_type: String,
             #[serde(default)]
-            manifests: Option<serde::de::IgnoredAny>,
+            manifests: Option<json::Ignored>,
             #[serde(default)]
-            layers: Option<serde::de::IgnoredAny>,
+            layers: Option<json::Ignored>,
         }
         let shape: Shape = crate::json::parse(bytes)?;
         // A document that is both could be read in two ways under one digest (CVE-2021-41190).

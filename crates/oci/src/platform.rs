@@ -3,7 +3,7 @@
 //! ARM variants run downwards: a v7 CPU runs v7, v6 and v5; a 64-bit one that has a 32-bit mode also runs them.
 //! Source: OCI image index spec, containerd's platform matching as seen in which manifest `docker pull` takes.
 
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 use std::fmt;
 
 /// What an image was built for.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 
 /// The version of the specification this module describes.
 pub const OCI_VERSION: &str = "1.2.0";
@@ -427,8 +427,8 @@ impl NamespaceKind {
 
 impl Spec {
     /// Reads `config.json`. A `null` anywhere counts as absent.
-    pub fn from_slice(bytes: &[u8]) -> serde_json::Result<Self> {
-        from_go_json(bytes)
+    pub fn from_slice(bytes: &[u8]) -> json::Result<Self> {
+        json::from_slice(bytes)
     }
 
     /// The container's own (not joined) or joined namespace of a kind.
@@ -443,41 +443,22 @@ impl Spec {
 
 impl Process {
     /// Reads the file given to `runc exec --process`.
-    pub fn from_slice(bytes: &[u8]) -> serde_json::Result<Self> {
-        from_go_json(bytes)
+    pub fn from_slice(bytes: &[u8]) -> json::Result<Self> {
+        json::from_slice(bytes)
     }
 }
 
 impl Seccomp {
     /// Reads a profile.
-    pub fn from_slice(bytes: &[u8]) -> serde_json::Result<Self> {
-        from_go_json(bytes)
+    pub fn from_slice(bytes: &[u8]) -> json::Result<Self> {
+        json::from_slice(bytes)
     }
 }
 
 impl Resources {
     /// Reads what `runc update --resources` is given.
-    pub fn from_slice(bytes: &[u8]) -> serde_json::Result<Self> {
-        from_go_json(bytes)
-    }
-}
-
-/// Reads by way of a value, from which nulls are taken, as Go ignores them; and that as text again, so that there is one
-/// reader of each type in the binary and not two.
-fn from_go_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
-    let mut value: serde_json::Value = serde_json::from_slice(bytes)?;
-    drop_nulls(&mut value);
-    serde_json::from_slice(&serde_json::to_vec(&value)?)
-}
-
-fn drop_nulls(value: &mut serde_json::Value) {
-    match value {
-        serde_json::Value::Object(map) => {
-            map.retain(|_, item| !item.is_null());
-            map.values_mut().for_each(drop_nulls);
-        }
-        serde_json::Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-        _ => {}
+    pub fn from_slice(bytes: &[u8]) -> json::Result<Self> {
+        json::from_slice(bytes)
     }
 }
 
@@ -503,7 +484,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(resources.memory.as_ref().unwrap().disable_oom_killer, Some(true));
-        let text = serde_json::to_string(&resources).unwrap();
+        let text = json::to_string(&resources);
         assert!(
             text.contains(r#""throttleReadIOPSDevice":[{"major":8,"minor":0,"rate":5}]"#),
             "{text}"

@@ -7,7 +7,8 @@
 
 use crate::base64;
 use crate::tar::Tap;
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Reader, Serialize};
+use std::borrow::Cow;
 use std::io::{self, BufRead, Read, Write};
 
 mod crc64;
@@ -23,20 +24,39 @@ const LINE_LIMIT: u64 = 16 << 20;
 const FILE: u8 = 1;
 const RAW: u8 = 2;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize)]
 struct Line<'a> {
     #[serde(rename = "type")]
     kind: u8,
-    #[serde(default, skip_serializing_if = "str::is_empty", borrow)]
-    name: std::borrow::Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "str::is_empty", borrow)]
-    name_raw: std::borrow::Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: Cow<'a, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name_raw: Cow<'a, str>,
+    #[serde(skip_serializing_if = "is_zero")]
     size: u64,
-    #[serde(borrow)]
-    payload: Option<std::borrow::Cow<'a, str>>,
-    #[serde(default)]
+    payload: Option<Cow<'a, str>>,
     position: u64,
+}
+
+impl<'a> Line<'a> {
+    /// Reads a line, whose texts stay where they are.
+    fn of(text: &'a [u8]) -> json::Result<Line<'a>> {
+        const FIELDS: &[(&str, u8)] = &[("type", 0), ("name", 1), ("name_raw", 2), ("size", 3), ("payload", 4)];
+        let mut line = Line::default();
+        let mut reader = Reader::new(text);
+        reader.structure("Line", FIELDS, &mut |field, reader| {
+            match field {
+                0 => line.kind = u8::read(reader)?,
+                1 => line.name = reader.string("a string")?,
+                2 => line.name_raw = reader.string("a string")?,
+                3 => line.size = u64::read(reader)?,
+                _ => line.payload = Some(reader.string("a string")?),
+            }
+            Ok(())
+        })?;
+        reader.end()?;
+        Ok(line)
+    }
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -84,7 +104,7 @@ impl<W: Write> Splitter<W> {
             position: self.position,
         };
         self.line.clear();
-        serde_json::to_writer(&mut self.line, &line)?;
+        self.line.append(&mut json::to_vec(&line));
         self.end_line()
     }
 
@@ -213,7 +233,7 @@ impl<R: BufRead> Lines<R> {
         if self.text.len() as u64 == LINE_LIMIT {
             return Err(wrong("line too long".into()));
         }
-        let parsed: Line<'_> = serde_json::from_slice(&self.text).map_err(|error| wrong(error.to_string()))?;
+        let parsed = Line::of(&self.text).map_err(|error| wrong(error.to_string()))?;
         let payload = base64::decode(parsed.payload.as_deref().unwrap_or(""))
             .ok_or_else(|| wrong("payload is not base64".into()))?;
         self.number += 1;

@@ -95,7 +95,7 @@ impl Repository {
                 )));
             }
             index.manifests.push(descriptor.clone());
-            let bytes = serde_json::to_vec(&index).map_err(|e| Error::Protocol(format!("write an index: {e}")))?;
+            let bytes = json::to_vec(&index);
             self.put_manifest(&tag, media_type::OCI_INDEX, &bytes)?;
         }
         Err(Error::Protocol(format!(

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use json::Deserialize;
 
 use crate::base64;
 
@@ -27,7 +27,7 @@ pub enum AuthHeaderError {
     #[error("invalid X-Registry-Auth header: not base64")]
     Base64,
     #[error("invalid X-Registry-Auth header: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] json::Error),
 }
 
 #[derive(Deserialize, Default)]
@@ -54,7 +54,7 @@ impl Auth {
             return Ok(Auth::Anonymous);
         }
         Ok(Auth::from_wire(
-            serde_json::from_slice::<Option<Wire>>(&bytes)?.unwrap_or_default(),
+            json::from_slice::<Option<Wire>>(&bytes)?.unwrap_or_default(),
         ))
     }
 
@@ -64,7 +64,7 @@ impl Auth {
         if bytes.trim_ascii().is_empty() {
             return Ok(Vec::new());
         }
-        let map: Option<std::collections::BTreeMap<String, Wire>> = serde_json::from_slice(&bytes)?;
+        let map: Option<std::collections::BTreeMap<String, Wire>> = json::from_slice(&bytes)?;
         Ok(map
             .unwrap_or_default()
             .into_iter()

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use json::Deserialize;
 use oci::digest::Digest;
 use oci::reference::Reference;
-use serde::Deserialize;
 
 use crate::challenge;
 use crate::http::Response;
@@ -247,7 +247,7 @@ fn parse_body(status: u16, body: &[u8]) -> Result<Vec<ApiError>, String> {
     if body.trim_ascii().is_empty() {
         return Err("unexpected end of JSON input".to_owned());
     }
-    let answer: Answer = serde_json::from_slice(body).map_err(|e| go_json_error(body, &e))?;
+    let answer: Answer = json::from_slice(body).map_err(|e| go_json_error(body, &e))?;
     if let Some(text) = answer
         .details
         .as_ref()
@@ -280,7 +280,7 @@ fn parse_body(status: u16, body: &[u8]) -> Result<Vec<ApiError>, String> {
 }
 
 /// The one JSON failure seen in the field, an HTML page, in Go's words.
-fn go_json_error(body: &[u8], error: &serde_json::Error) -> String {
+fn go_json_error(body: &[u8], error: &json::Error) -> String {
     match body.trim_ascii_start().first() {
         Some(b'{' | b'[' | b'"' | b'0'..=b'9' | b't' | b'f' | b'n') | None => error.to_string(),
         Some(b) => format!("invalid character {:?} looking for beginning of value", char::from(*b)),

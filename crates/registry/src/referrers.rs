@@ -51,7 +51,7 @@ impl Repository {
         });
         match answer {
             // Not every 200 is that API's: a proxy's page of welcome is none.
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Ok(bytes) => Ok(json::from_slice(&bytes).ok()),
             Err(Error::Api { status, .. } | Error::Unparsable { status, .. } | Error::Status { status, .. })
                 if matches!(status, 400 | 404 | 405 | 501) =>
             {

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use json::Deserialize;
 use oci::digest::Digest;
 use oci::manifest::media_type;
 use oci::reference::{Reference, Repository as Name};
-use serde::Deserialize;
 
 use crate::Result;
 use crate::auth::Auth;
@@ -302,7 +302,7 @@ impl Repository {
                     .body
                     .read_all(TAGS_LIMIT)
                     .map_err(|e| transport_error("GET", &url, &e))?;
-                let page: Page = serde_json::from_slice(&bytes.unwrap_or_default())
+                let page: Page = json::from_slice(&bytes.unwrap_or_default())
                     .map_err(|e| Error::Protocol(format!("parse tags of {}: {e}", self.0.name.familiar())))?;
                 let page = page.tags.unwrap_or_default();
                 let empty = page.is_empty();
@@ -599,7 +599,7 @@ fn own_media_type(bytes: &[u8]) -> String {
         #[serde(default)]
         media_type: String,
     }
-    serde_json::from_slice::<Typed>(bytes)
+    json::from_slice::<Typed>(bytes)
         .map(|typed| typed.media_type)
         .unwrap_or_default()
 }

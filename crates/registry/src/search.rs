@@ -6,7 +6,7 @@ use crate::client::Registry;
 use crate::error::Error;
 use crate::http::{Cancel, Url, encode};
 use crate::repository::{Send, transport_error};
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 
 /// Where Docker Hub's index answers.
 const INDEX: &str = "index.docker.io";
@@ -61,7 +61,7 @@ impl Registry {
                 .body
                 .read_all(ANSWER_LIMIT)
                 .map_err(|e| transport_error("GET", &url, &e))?;
-            let answer: Answer = serde_json::from_slice(&body.unwrap_or_default())
+            let answer: Answer = json::from_slice(&body.unwrap_or_default())
                 .map_err(|e| Error::Protocol(format!("error decoding registry search results: {e}")))?;
             return Ok(answer.results.unwrap_or_default());
         }

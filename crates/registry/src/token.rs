@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use json::Deserialize;
 
 use crate::auth::Auth;
 use crate::challenge::Challenge;
@@ -246,7 +246,7 @@ impl Shared {
             .read_all(ANSWER_LIMIT)
             .map_err(|e| transport_error(method, &url, &e))?;
         let body = body.unwrap_or_default();
-        serde_json::from_slice(&body).map_err(|e| Error::Protocol(format!("unable to decode token response: {e}")))
+        json::from_slice(&body).map_err(|e| Error::Protocol(format!("unable to decode token response: {e}")))
     }
 }
 
@@ -263,10 +263,11 @@ struct Answer {
 }
 
 /// Services write the lifetime as a number or as a string.
-fn lenient_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(value
+fn lenient_seconds(field: &mut Option<u64>, reader: &mut json::Reader<'_>) -> json::Result<()> {
+    let value = serde_json::Value::read(reader)?;
+    *field = value
         .as_u64()
         .or_else(|| value.as_f64().map(|f| f as u64))
-        .or_else(|| value.as_str().and_then(|s| s.parse().ok())))
+        .or_else(|| value.as_str().and_then(|s| s.parse().ok()));
+    Ok(())
 }

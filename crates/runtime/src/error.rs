@@ -120,7 +120,7 @@ impl IntoError for rustix::io::Errno {
     }
 }
 
-impl IntoError for serde_json::Error {
+impl IntoError for json::Error {
     fn into_error(self) -> Error {
         Error::new(self.to_string())
     }

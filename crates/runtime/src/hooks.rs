@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use std::collections::BTreeMap;
 
+use json::Serialize;
 use oci::runtime::Hook;
-use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
 
@@ -49,7 +49,7 @@ pub fn run_all(hooks: &[Hook], state: &State, moment: &str) -> Vec<Error> {
 }
 
 fn run_one(hook: &Hook, state: &State) -> Result<()> {
-    let state = serde_json::to_vec(state).context("encode state")?;
+    let state = json::to_vec(state);
     let mut command = Command::new(&hook.path);
     if let Some((name, args)) = hook.args.split_first() {
         command.arg0(name).args(args);

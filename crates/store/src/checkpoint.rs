@@ -18,8 +18,8 @@ use crate::error::Result;
 use crate::hash;
 use crate::restart::{Compression, Point, Points};
 use crate::spool::Spool;
+use json::{Deserialize, Serialize};
 use oci::digest::Digest;
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 const FORMAT: u32 = 1;
@@ -93,7 +93,7 @@ impl Checkpoint {
             byte: self.point.byte,
             inside: self.point.inside,
         };
-        let mut body = serde_json::to_vec(&head).expect("numbers and texts are JSON");
+        let mut body = json::to_vec(&head);
         body.push(b'\n');
         body.extend_from_slice(&self.point.window);
         let mut bytes = hash::sha256(&body).hex().as_bytes().to_vec();
@@ -109,7 +109,7 @@ impl Checkpoint {
             return None;
         }
         let end = body.iter().position(|&byte| byte == b'\n')?;
-        let head: Head = serde_json::from_slice(&body[..end]).ok()?;
+        let head: Head = json::from_slice(&body[..end]).ok()?;
         let true_still = head.boot.is_none() || head.boot.as_deref() == boot;
         if head.format != FORMAT || !true_still {
             return None;

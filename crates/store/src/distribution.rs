@@ -5,10 +5,10 @@
 //! nothing here is synced, and what cannot be read counts as unknown.
 
 use crate::durable;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layers::DiffId;
+use json::{Deserialize, Serialize};
 use oci::digest::Digest;
-use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -65,7 +65,7 @@ impl Distribution {
     pub fn blobs(&self, diff: &DiffId) -> Vec<Blob> {
         let bytes = durable::read(&self.by_diff_id(diff)).ok().flatten();
         bytes
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .and_then(|bytes| json::from_slice(&bytes).ok())
             .unwrap_or_default()
     }
 
@@ -90,8 +90,7 @@ impl Distribution {
         let mut blobs = self.blobs(diff);
         change(&mut blobs);
         let path = self.by_diff_id(diff);
-        let json =
-            serde_json::to_vec(&blobs).map_err(|error| Error::Invalid(format!("write {}: {error}", path.display())))?;
+        let json = json::to_vec(&blobs);
         durable::write_cache(&path, &json, 0o644)
     }
 }

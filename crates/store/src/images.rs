@@ -17,8 +17,7 @@ use std::sync::{Mutex, MutexGuard};
 const MANIFEST: &str = "balena-manifest";
 
 /// An image's ID: the sha256 of its config.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, json::Serialize, json::Deserialize)]
 pub struct ImageId(pub Digest);
 
 impl std::fmt::Display for ImageId {

@@ -4,11 +4,11 @@
 //! names, sorted. The file is small and is replaced as a whole, under a lock.
 
 use crate::durable;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::images::ImageId;
+use json::{Deserialize, Serialize};
 use oci::digest::Digest;
 use oci::reference::Reference;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
@@ -38,7 +38,7 @@ pub struct Tags {
 impl Tags {
     /// Reads the names; a file that is no JSON is set aside.
     pub(crate) fn open(path: PathBuf) -> Result<Tags> {
-        let read: Read = match durable::read(&path)?.map(|bytes| serde_json::from_slice(&bytes)) {
+        let read: Read = match durable::read(&path)?.map(|bytes| json::from_slice(&bytes)) {
             None => Read::default(),
             Some(Ok(read)) => read,
             Some(Err(error)) => {
@@ -103,8 +103,7 @@ impl Tags {
         let mut changed = repositories.clone();
         let result = change(&mut changed);
         if changed != *repositories {
-            let json = serde_json::to_vec(&Written { repositories: &changed });
-            let json = json.map_err(|error| Error::Invalid(format!("write {}: {error}", self.path.display())))?;
+            let json = json::to_vec(&Written { repositories: &changed });
             durable::write_atomic(&self.path, &json, 0o600)?;
             *repositories = changed;
         }

@@ -7,7 +7,7 @@
 use crate::error::{Doing, Error, Result};
 use crate::volume_mounts::Held;
 use crate::{durable, id};
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -116,13 +116,9 @@ impl Volumes {
     ) -> Result<()> {
         durable::mkdir(directory, 0o701)?;
         durable::mkdir(&directory.join("_data"), 0o755)?;
-        let write = |name: &str, json: serde_json::Result<Vec<u8>>| {
-            let path = directory.join(name);
-            let json = json.map_err(|error| Error::Invalid(format!("write {}: {error}", path.display())))?;
-            durable::write_new(&path, &json, 0o600)
-        };
+        let write = |name: &str, json: Vec<u8>| durable::write_new(&directory.join(name), &json, 0o600);
         if let Some(mount) = mount {
-            write("opts.json", serde_json::to_vec(mount))?;
+            write("opts.json", json::to_vec(mount))?;
         }
         // Also an empty one, where Docker's database would have a word about an earlier volume of that name.
         if !labels.is_empty() || !options.is_empty() || self.dockers.contains_key(name) {
@@ -130,7 +126,7 @@ impl Volumes {
                 labels: labels.clone(),
                 options: options.clone(),
             };
-            write("volume.json", serde_json::to_vec(&record))?;
+            write("volume.json", json::to_vec(&record))?;
         }
         durable::sync_directory(directory)
     }
@@ -231,7 +227,7 @@ fn dockers(path: &Path) -> BTreeMap<String, Record> {
         let pairs = database.bucket("volumes").map_err(bad)?.unwrap_or_default();
         let volumes = pairs
             .into_iter()
-            .filter_map(|(_, json)| serde_json::from_slice::<Dockers>(json).ok());
+            .filter_map(|(_, json)| json::from_slice::<Dockers>(json).ok());
         let record = |volume: Dockers| Record {
             labels: volume.labels.unwrap_or_default(),
             options: volume.options.unwrap_or_default(),
@@ -251,11 +247,11 @@ fn missing(name: &str) -> Error {
     Error::NotFound(format!("get {name}: no such volume"))
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+fn read_json<T: json::Deserialize>(path: &Path) -> Result<Option<T>> {
     let Some(bytes) = durable::read(path)? else {
         return Ok(None);
     };
-    match serde_json::from_slice(&bytes) {
+    match json::from_slice(&bytes) {
         Ok(value) => Ok(Some(value)),
         Err(error) => {
             durable::set_aside(path, &error);

@@ -5,6 +5,7 @@ mod auth;
 mod bolt;
 mod delta;
 mod documents;
+mod json;
 mod reference;
 mod rsync;
 mod split;
@@ -27,6 +28,7 @@ pub const ALL: &[Target] = &[
     split::TARGET,
     documents::MANIFEST,
     documents::CONFIG,
+    json::TARGET,
     reference::TARGET,
     auth::TARGET,
     archive::TARGET,

@@ -293,7 +293,7 @@ fn security(options: Vec<String>) -> Result<Vec<String>, String> {
                 container_flags::errno_text(&e)
             )
         })?;
-        let json: serde_json::Value = serde_json::from_slice(&bytes)
+        let json: serde_json::Value = json::from_slice(&bytes)
             .map_err(|e| format!("compacting json for seccomp profile ({value}) failed: {e}"))?;
         Ok(format!("seccomp={json}"))
     };

@@ -11,7 +11,7 @@ use crate::flags::{Flag, Parsed};
 use crate::terminal;
 use api::client::{Payload, Request, Response};
 use api::progress::human;
-use serde::Deserialize;
+use json::Deserialize;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
@@ -92,8 +92,7 @@ fn split(text: &str) -> (Option<&str>, &str) {
 fn stat_of(response: &Response) -> Result<PathStat, Failure> {
     let header = response.header("x-docker-container-path-stat").unwrap_or_default();
     let bytes = oci::base64::decode(header).unwrap_or_default();
-    serde_json::from_slice(&bytes)
-        .map_err(|e| Failure::new(format!("unable to decode container path stat header: {e}")))
+    json::from_slice(&bytes).map_err(|e| Failure::new(format!("unable to decode container path stat header: {e}")))
 }
 
 fn stat(cli: &Cli, container: &str, inside: &str) -> Result<PathStat, Failure> {

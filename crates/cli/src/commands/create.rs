@@ -131,9 +131,7 @@ fn body(client: &Client, wanted: &CreateRequest) -> Result<Vec<u8>, Failure> {
         .config
         .volumes
         .get_or_insert_with(std::collections::BTreeMap::<String, Empty>::new);
-    wanted
-        .to_vec()
-        .map_err(|e| Failure::new(format!("write the request: {e}")))
+    Ok(wanted.to_vec())
 }
 
 fn warn_of_dns(cli: &Cli, wanted: &CreateRequest) {

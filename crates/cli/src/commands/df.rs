@@ -8,7 +8,6 @@ use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, render, table_of};
 use crate::templates::{Template, Type, Value};
 use api::container::Summary;
-use api::json::null_default;
 use api::progress::human;
 use api::volume::Volume;
 use std::rc::Rc;
@@ -28,21 +27,17 @@ const TITLES: &[(&str, &str)] = &[
     ("Reclaimable", "RECLAIMABLE"),
 ];
 
-#[derive(Default, serde::Deserialize)]
+#[derive(Default, json::Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Usage {
     layers_size: i64,
-    #[serde(deserialize_with = "null_default")]
     images: Vec<api::image::Summary>,
-    #[serde(deserialize_with = "null_default")]
     containers: Vec<Summary>,
-    #[serde(deserialize_with = "null_default")]
     volumes: Vec<Volume>,
-    #[serde(deserialize_with = "null_default")]
     build_cache: Vec<Cache>,
 }
 
-#[derive(Default, serde::Deserialize)]
+#[derive(Default, json::Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Cache {
     in_use: bool,

@@ -4,7 +4,7 @@ use super::requests::path;
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::Parsed;
-use serde::Deserialize;
+use json::Deserialize;
 
 pub const COMMAND: Command = Command::new(
     &["container diff", "diff"],

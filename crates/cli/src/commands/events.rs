@@ -58,13 +58,13 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         if line.trim().is_empty() {
             continue;
         }
-        let bad = |e: serde_json::Error| Failure::new(format!("read the daemon's event: {e}"));
+        let bad = |e: json::Error| Failure::new(format!("read the daemon's event: {e}"));
         let Some(template) = &template else {
-            let event: Event = api::json::from_slice(line.as_bytes()).map_err(bad)?;
+            let event: Event = json::from_slice(line.as_bytes()).map_err(bad)?;
             cli.say(show(&event))?;
             continue;
         };
-        let json = serde_json::from_str(&line).map_err(bad)?;
+        let json = json::from_str(&line).map_err(bad)?;
         let value = Value::typed(&json, &Type::parse("events.Message"));
         match template.execute(&value) {
             Ok(text) => cli.say(text)?,

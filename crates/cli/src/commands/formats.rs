@@ -56,7 +56,7 @@ pub fn filters_of(map: &BTreeMap<String, BTreeMap<String, bool>>) -> String {
     if map.is_empty() {
         String::new()
     } else {
-        serde_json::to_string(map).unwrap_or_default()
+        json::to_string(map)
     }
 }
 

@@ -46,7 +46,7 @@ pub fn prune(cli: &Cli, all: bool, filters: &[String]) -> Result<(String, i64), 
     }
     let report = post(cli, "/images/prune", &filters_of(&map))?;
     let space = report["SpaceReclaimed"].as_i64().unwrap_or(0);
-    let deleted: Vec<Deleted> = serde_json::from_value(report["ImagesDeleted"].clone()).unwrap_or_default();
+    let deleted: Vec<Deleted> = json::from_value(&report["ImagesDeleted"]).unwrap_or_default();
     if deleted.is_empty() {
         return Ok((String::new(), space));
     }

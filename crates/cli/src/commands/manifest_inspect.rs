@@ -7,10 +7,10 @@ use crate::config::auth_header;
 use crate::flags::{Flag, Parsed};
 use crate::rows::indent_by;
 use api::client::Request;
+use json::Raw;
+use json::{Deserialize, Serialize};
 use oci::base64;
 use oci::reference::Reference;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 pub const COMMAND: Command = Command::new(
     &["manifest inspect"],
@@ -76,14 +76,14 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     cli.print(&(text + "\n"))
 }
 
-fn encoding(error: serde_json::Error) -> Failure {
+fn encoding(error: json::Error) -> Failure {
     Failure::new(format!("manifest: {error}"))
 }
 
 /// The manifest as it is in the registry.
-fn document(image: &Image) -> Result<Box<RawValue>, Failure> {
+fn document(image: &Image) -> Result<Raw, Failure> {
     let bytes = base64::decode(&image.raw).unwrap_or_default();
-    serde_json::from_slice(&bytes).map_err(encoding)
+    json::from_slice(&bytes).map_err(encoding)
 }
 
 fn list(found: &Found) -> Result<String, Failure> {
@@ -113,7 +113,7 @@ fn list(found: &Found) -> Result<String, Failure> {
         media_type: &found.list_media_type,
         manifests: manifests.collect(),
     };
-    Ok(indent_by(&serde_json::to_string(&list).map_err(encoding)?, "   "))
+    Ok(indent_by(&json::to_string(&list), "   "))
 }
 
 fn verbose(image: &Image) -> Result<String, Failure> {
@@ -121,12 +121,11 @@ fn verbose(image: &Image) -> Result<String, Failure> {
         true => "OCIManifest",
         false => "SchemaV2Manifest",
     };
-    let text = |value: &str| serde_json::to_string(value).map_err(encoding);
     Ok(format!(
         "{{\"Ref\":{},\"Descriptor\":{},\"Raw\":{},\"{name}\":{}}}",
-        text(&image.name)?,
-        serde_json::to_string(&image.descriptor).map_err(encoding)?,
-        text(&image.raw)?,
+        json::to_string(&image.name),
+        json::to_string(&image.descriptor),
+        json::to_string(&image.raw),
         document(image)?.get()
     ))
 }

@@ -90,7 +90,7 @@ pub fn platform_json(said: &str) -> Result<String, Failure> {
             api::quote::quote(&text)
         ))
     })?;
-    serde_json::to_string(&platform).map_err(|e| Failure::new(e.to_string()))
+    Ok(json::to_string(&platform))
 }
 
 /// Pulls an image and shows how that goes on `out`; `quiet` shows nothing.

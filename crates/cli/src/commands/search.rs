@@ -9,7 +9,7 @@ use crate::rows::{self, Row, table_of};
 use crate::templates::Value;
 use crate::units::ellipsis;
 use api::client::Request;
-use serde::Deserialize;
+use json::Deserialize;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 

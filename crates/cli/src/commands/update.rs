@@ -9,7 +9,7 @@ use crate::flags::{Flag, Kind, Parsed};
 use crate::units::parse_size;
 use api::client::Request;
 use api::container::UpdateResponse;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 const FLAGS: &[Flag] = &[
     Flag::new(
@@ -103,10 +103,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     }
     if let Some(text) = parsed.get("restart") {
         let policy = restart_policy(text).map_err(Failure::new)?;
-        body.insert(
-            "RestartPolicy".into(),
-            serde_json::to_value(policy).unwrap_or(Value::Null),
-        );
+        body.insert("RestartPolicy".into(), json::to_value(&policy));
     }
     let (mut failures, mut warnings) = (Failures::default(), Vec::new());
     for name in &parsed.args {

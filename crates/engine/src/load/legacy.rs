@@ -4,10 +4,10 @@
 use super::contents::Contents;
 use super::plan::{Image, tagged};
 use crate::error::{Context, Error, Result};
+use json::Deserialize;
+use json::Raw;
 use oci::config::History;
 use oci::digest::Digest;
-use serde::Deserialize;
-use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
 
 /// What is read of a layer's `json`.
@@ -108,13 +108,12 @@ fn image(contents: &Contents, top: &str) -> Result<Image> {
 
 /// The topmost layer's own description, with layers and history instead of what only it needed; keys sorted.
 fn config(own: &[u8], diffs: &[Digest], history: &[History]) -> Result<Vec<u8>> {
-    let mut fields: BTreeMap<String, Box<RawValue>> =
-        oci::json::parse(own).invalid("invalid archive: a layer's json")?;
+    let mut fields: BTreeMap<String, Raw> = oci::json::parse(own).invalid("invalid archive: a layer's json")?;
     for name in DROPPED {
         fields.remove(*name);
     }
-    let root = serde_json::json!({"type": "layers", "diff_ids": diffs});
-    fields.insert("rootfs".into(), to_raw_value(&root).context("write a config")?);
-    fields.insert("history".into(), to_raw_value(history).context("write a config")?);
-    serde_json::to_vec(&fields).context("write a config")
+    let root = serde_json::json!({"type": "layers", "diff_ids": json::to_value(diffs)});
+    fields.insert("rootfs".into(), Raw::of(&root));
+    fields.insert("history".into(), Raw::of(history));
+    Ok(json::to_vec(&fields))
 }

@@ -3,11 +3,11 @@
 use super::contents::Contents;
 use super::legacy;
 use crate::error::{Context, Error, Result};
+use json::Deserialize;
 use oci::digest::Digest;
 use oci::manifest::{AnyManifest, Descriptor, Index};
 use oci::platform::Platform;
 use oci::reference::Reference;
-use serde::Deserialize;
 
 /// An image to be put together.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,14 +27,10 @@ pub struct DockerItem {
     pub config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "null_default")]
+    #[serde(default)]
     pub layers: Vec<String>,
     #[serde(default)]
     parent: Option<String>,
-}
-
-fn null_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// The images of an archive; it must have one, but for a docker archive whose list is empty: that loads nothing, as in

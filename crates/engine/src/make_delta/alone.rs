@@ -37,7 +37,7 @@ fn work(progress: &Progress, out: &mut dyn Write) -> Result<()> {
     let mut text = Vec::new();
     let read = std::io::stdin().take(JOB).read_to_end(&mut text);
     read.context("read the job")?;
-    let job: Job = serde_json::from_slice(&text).invalid("read the job")?;
+    let job: Job = json::from_slice(&text).invalid("read the job")?;
     let cancel = Cancel::new().context("make a handle to cancel by")?;
     let directory = match job.directory.is_empty() {
         true => std::env::temp_dir(),

@@ -4,11 +4,11 @@
 use super::remote::{Pool, TAR, plain};
 use super::source::{Image, Layer, Named, Plain, Spool};
 use crate::error::{Context, Error, Result};
+use json::Deserialize;
 use oci::config::ImageConfig;
 use oci::digest::Digest;
 use oci::manifest::{AnyManifest, Descriptor, Index};
 use oci::tar::{Kind, Reader};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -132,7 +132,7 @@ impl Archive {
     pub fn images(&self, spool: &Spool, pool: &mut Pool) -> Result<Vec<(Image, Option<String>)>> {
         // The layout tells more: it has the manifests.
         if self.members.contains_key("index.json") {
-            let index: Index = serde_json::from_slice(&self.document("index.json")?).map_err(|e| self.wrong(&e))?;
+            let index: Index = json::from_slice(&self.document("index.json")?).map_err(|e| self.wrong(&e))?;
             let mut images = Vec::new();
             self.of_index(&index, None, spool, pool, &mut images, 0)?;
             return Ok(images);
@@ -193,7 +193,7 @@ impl Archive {
             #[serde(default)]
             layers: Option<Vec<String>>,
         }
-        let items: Vec<Item> = serde_json::from_slice(&self.document("manifest.json")?).map_err(|e| self.wrong(&e))?;
+        let items: Vec<Item> = json::from_slice(&self.document("manifest.json")?).map_err(|e| self.wrong(&e))?;
         let mut images = Vec::new();
         for item in items {
             let (mut image, config) = Image::new(&self.name, self.document(&item.config)?)?;

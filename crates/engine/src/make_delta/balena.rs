@@ -11,10 +11,10 @@ use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use api::progress::human;
 use delta::rsync::{self, Signature};
+use json::Serialize;
 use oci::digest::Digest;
 use oci::reference::Reference;
 use oci::tar;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Seek, Write};
 use store::hash::Hashing;
@@ -209,13 +209,13 @@ fn config(base: &Image, target: &Image, diffs: &[Digest], created: &str) -> Resu
         tty: bool,
         open_stdin: bool,
         stdin_once: bool,
-        env: Option<()>,
-        cmd: Option<()>,
+        env: Option<bool>,
+        cmd: Option<bool>,
         image: &'a str,
-        volumes: Option<()>,
+        volumes: Option<bool>,
         working_dir: &'a str,
-        entrypoint: Option<()>,
-        on_build: Option<()>,
+        entrypoint: Option<bool>,
+        on_build: Option<bool>,
         labels: Option<BTreeMap<&'a str, String>>,
     }
     let raw = std::str::from_utf8(&target.config).invalid(format!("config of {}", target.name))?;
@@ -232,7 +232,7 @@ fn config(base: &Image, target: &Image, diffs: &[Digest], created: &str) -> Resu
             diff_ids: diffs,
         },
     };
-    let json = serde_json::to_string(&written).context("write a config")?;
+    let json = json::to_string(&written);
     Ok(as_go(&json).into_bytes())
 }
 

@@ -39,7 +39,7 @@ pub fn subject(image: &Image) -> Result<Named> {
         layers,
         annotations: BTreeMap::new(),
     };
-    let bytes = serde_json::to_vec(&parsed).context("write a manifest")?;
+    let bytes = json::to_vec(&parsed);
     Ok(Named {
         digest: sha256(&bytes),
         media_type: OCI_MANIFEST.to_string(),
@@ -59,7 +59,7 @@ fn put(offers: &[Offer], out: &mut dyn Write) -> io::Result<()> {
         written: BTreeSet::new(),
     };
     archive.document("oci-layout", b"{\"imageLayoutVersion\":\"1.0.0\"}")?;
-    let index = serde_json::to_vec(&index(offers)).map_err(io::Error::other)?;
+    let index = json::to_vec(&index(offers));
     archive.document("index.json", &index)?;
     for name in ["blobs/", "blobs/sha256/"] {
         let mut entry = tar::Entry::new(tar::Kind::Directory, name);

@@ -8,10 +8,10 @@ use crate::cancel::Cancel;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use delta::make::{self, Report, Survey};
+use json::Serialize;
 use oci::delta::{ARTIFACT, BASES, CREATED, EMPTY, FULL, LAYER, SIZE, SPACE, TARGET};
 use oci::digest::Digest;
 use oci::manifest::{Descriptor, media_type};
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -224,7 +224,7 @@ pub fn describe(set: &Set, subject: &Named, target: &Image) -> Result<Artifact> 
         subject: descriptor(&subject.media_type, &subject.digest, subject.bytes.len() as u64),
         annotations: annotations.clone(),
     };
-    let bytes = serde_json::to_vec(&written).context("write an artifact's manifest")?;
+    let bytes = json::to_vec(&written);
     let mut descriptor = descriptor(media_type::OCI_MANIFEST, &sha256(&bytes), bytes.len() as u64);
     descriptor.artifact_type = Some(ARTIFACT.to_string());
     descriptor.annotations = annotations;

@@ -50,7 +50,7 @@ pub struct Named {
 impl Image {
     /// An image by its config, whose layers are to be added.
     pub fn new(name: &str, config: Vec<u8>) -> Result<(Image, ImageConfig)> {
-        let parsed: ImageConfig = serde_json::from_slice(&config).invalid(format!("config of {name}"))?;
+        let parsed: ImageConfig = json::from_slice(&config).invalid(format!("config of {name}"))?;
         let image = Image {
             name: name.to_string(),
             id: store::hash::sha256(&config),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use json::{Deserialize, Serialize};
 
 use super::Cgroup;
 use crate::error::Result;

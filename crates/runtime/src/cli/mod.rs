@@ -239,7 +239,7 @@ fn print_help() {
 impl Log {
     /// As runc: to the log file when there is one, in its format, and to stderr.
     fn report(&self, error: &Error) {
-        let message = serde_json::to_string(&error.to_string()).unwrap_or_default();
+        let message = json::to_string(&error.to_string());
         let time = crate::time::now();
         // logrus writes whole seconds.
         let time = format!("{}Z", time.split(['.', 'Z']).next().unwrap_or_default());

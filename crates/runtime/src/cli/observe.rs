@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use json::Serialize;
 use serde_json::json;
 
 use super::args::Args;
@@ -49,12 +49,8 @@ impl Shown {
 }
 
 fn print_json(value: &impl Serialize, pretty: bool) -> Result<()> {
-    let text = if pretty {
-        serde_json::to_string_pretty(value)
-    } else {
-        serde_json::to_string(value)
-    };
-    print(&text.context("encode output")?)
+    let text = json::to_string(value);
+    print(&if pretty { json::pretty(&text, "  ") } else { text })
 }
 
 fn print(text: &str) -> Result<()> {
@@ -180,7 +176,10 @@ pub fn events(globals: &Globals, args: &Args) -> Result<i32> {
     let id = &container.state.id;
     let mut killed = cgroup.oom_kills();
     loop {
-        print_json(&json!({"type": "stats", "id": id, "data": cgroup.stats()?}), false)?;
+        print_json(
+            &json!({"type": "stats", "id": id, "data": json::to_value(&cgroup.stats()?)}),
+            false,
+        )?;
         if args.is_set("stats") {
             return Ok(0);
         }

@@ -19,7 +19,7 @@ pub fn spec(_: &Globals, args: &Args) -> Result<i32> {
     if path.exists() {
         return Err(Error::new("File config.json exists. Remove it first"));
     }
-    let text = serde_json::to_string_pretty(&example()).context("encode config.json")?;
+    let text = json::pretty(&json::to_string(&example()), "  ");
     std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     Ok(0)
 }

@@ -41,6 +41,10 @@ impl Container {
         })?;
         let spec = Spec::from_slice(&text).with_context(|| format!("parse {}", config.display()))?;
         let rootfs = validate(&spec, &bundle, options)?;
+        // Both are written to `state.json`, which is text.
+        if let Some(strange) = [&bundle, &rootfs].into_iter().find(|path| path.to_str().is_none()) {
+            return Err(Error::new(format!("path {strange:?} is not UTF-8")));
+        }
 
         make_private_directory(root)?;
         let directory = root.join(id);

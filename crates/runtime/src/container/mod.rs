@@ -12,9 +12,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use json::{Deserialize, Serialize};
 use oci::runtime::{NamespaceKind, Spec};
 use rustix::fs::{Mode, OFlags};
-use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
@@ -110,7 +110,7 @@ impl Container {
             }
             Err(error) => return Err(error).with_context(|| format!("read state of container {id}")),
         };
-        let state = serde_json::from_slice(&text).with_context(|| format!("parse state of container {id}"))?;
+        let state = json::from_slice(&text).with_context(|| format!("parse state of container {id}"))?;
         Ok(Self { directory, state })
     }
 
@@ -128,7 +128,7 @@ impl Container {
     }
 
     fn save(&self) -> Result<()> {
-        let text = serde_json::to_vec(&self.state).context("encode state")?;
+        let text = json::to_vec(&self.state);
         let temporary = self.directory.join("state.json.new");
         std::fs::write(&temporary, text).with_context(|| format!("write {}", temporary.display()))?;
         std::fs::rename(&temporary, self.directory.join("state.json")).context("rename state.json")

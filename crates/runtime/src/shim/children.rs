@@ -178,7 +178,7 @@ fn write_exit(directory: &Path, directory_fd: &OwnedFd, status: &ExitStatus) -> 
     let doing = "write exit.json";
     let temporary = directory.join("exit.json.new");
     let mut file = std::fs::File::create(&temporary).context(doing)?;
-    let text = serde_json::to_vec(status).context(doing)?;
+    let text = json::to_vec(status);
     file.write_all(&text).and_then(|()| file.sync_all()).context(doing)?;
     std::fs::rename(&temporary, directory.join(EXIT)).context(doing)?;
     rustix::fs::fsync(directory_fd.as_fd()).context(doing)

@@ -69,7 +69,7 @@ impl Shim {
         reap();
         std::fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
         let path = directory.join(CONFIG);
-        let text = serde_json::to_vec(config).context("encode shim.json")?;
+        let text = json::to_vec(config);
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         let mut child = Command::new(program)
             .arg0(SHIM_NAME)
@@ -86,7 +86,7 @@ impl Shim {
                 .read_line(&mut line)
                 .context("read from the shim")?;
         }
-        let reply: Reply = match serde_json::from_str(&line) {
+        let reply: Reply = match json::from_str(&line) {
             Ok(reply) => reply,
             Err(_) => {
                 let status = child.wait().map(|status| status.to_string()).unwrap_or_default();
@@ -260,7 +260,7 @@ impl Shim {
             )
         };
         let mut stream = connect(&self.directory)?;
-        let mut line = serde_json::to_vec(request).context("encode request")?;
+        let mut line = json::to_vec(request);
         line.push(b'\n');
         stream.write_all(&line).map_err(|_| gone("ask"))?;
         let mut answer = Vec::new();
@@ -273,7 +273,7 @@ impl Shim {
                 _ => return Err(gone("read from")),
             }
         }
-        let reply: Reply = serde_json::from_slice(&answer).context("parse the shim's answer")?;
+        let reply: Reply = json::from_slice(&answer).context("parse the shim's answer")?;
         match reply.error {
             Some(error) => Err(Error::new(error)),
             None => Ok((reply, stream)),
@@ -300,7 +300,7 @@ fn connect(directory: &Path) -> Result<UnixStream> {
 
 /// How the container of a shim that is gone ended; `None` when it left no record (the machine went down).
 pub fn read_exit(directory: &Path) -> Option<ExitStatus> {
-    serde_json::from_slice(&std::fs::read(directory.join(EXIT)).ok()?).ok()
+    json::from_slice(&std::fs::read(directory.join(EXIT)).ok()?).ok()
 }
 
 /// Something that happened to a container.
@@ -390,7 +390,7 @@ impl Events {
             return Ok(None);
         };
         let line: Vec<u8> = self.pending.drain(..=end).collect();
-        let notice: Notice = serde_json::from_slice(&line).context("parse the shim's event")?;
+        let notice: Notice = json::from_slice(&line).context("parse the shim's event")?;
         Ok(Some(notice.into()))
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 
-use serde::Serialize;
+use json::Serialize;
 
 /// Output a slow client may owe before its container's pipe is no longer read (bytes).
 pub const MAX_OWED: usize = 64 * 1024;
@@ -89,11 +89,9 @@ impl Connection {
     }
 
     pub fn send_line(&mut self, line: &impl Serialize) {
-        if let Ok(text) = serde_json::to_vec(line) {
-            self.out.extend_from_slice(&text);
-            self.out.push(b'\n');
-            self.flush();
-        }
+        self.out.extend_from_slice(&json::to_vec(line));
+        self.out.push(b'\n');
+        self.flush();
     }
 
     /// Sends output as a stdcopy frame.

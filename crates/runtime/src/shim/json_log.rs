@@ -35,7 +35,7 @@ impl JsonLog {
         let size = file.metadata()?.len();
         let attrs = match attrs.is_empty() {
             true => String::new(),
-            false => format!(",\"attrs\":{}", serde_json::to_string(attrs).map_err(io::Error::other)?),
+            false => format!(",\"attrs\":{}", json::to_string(attrs)),
         };
         Ok(Self {
             path: path.to_owned(),
@@ -197,7 +197,7 @@ mod tests {
         let text = std::fs::read_to_string(path).unwrap();
         text.lines()
             .map(|line| {
-                let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                let value: serde_json::Value = json::from_str(line).unwrap();
                 (
                     value["log"].as_str().unwrap().to_owned(),
                     value["stream"].as_str().unwrap().to_owned(),

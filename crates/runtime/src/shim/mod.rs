@@ -16,8 +16,8 @@ mod supervise;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use json::{Deserialize, Serialize};
 use oci::runtime::{ConsoleSize, Process, Resources};
-use serde::{Deserialize, Serialize};
 
 pub use client::{AttachOptions, Event, Events, ExecHandle, ExecOptions, Shim, read_exit};
 pub use server::main_shim;

@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 impl Server {
     pub(super) fn request(&mut self, index: usize, line: &[u8]) {
         let number = self.connections[index].number;
-        let request = match serde_json::from_slice::<Request>(line) {
+        let request = match json::from_slice::<Request>(line) {
             Ok(request) => request,
             Err(error) => return self.answer(number, Err(Error::new(format!("invalid request: {error}")))),
         };
@@ -174,7 +174,7 @@ impl Server {
         }
         let process_file = self.directory.join(format!("exec-{id}.json"));
         let pid_file = self.directory.join(format!("exec-{id}.pid"));
-        let text = serde_json::to_vec(process).context("encode process")?;
+        let text = json::to_vec(process);
         std::fs::write(&process_file, text).with_context(|| format!("write {}", process_file.display()))?;
         let console = match process.terminal {
             true => Some(ConsoleSocket::new(

@@ -42,7 +42,7 @@ pub fn main_shim(args: Vec<OsString>) -> i32 {
             ..Reply::default()
         },
     };
-    let mut text = serde_json::to_string(&reply).unwrap_or_default();
+    let mut text = json::to_string(&reply);
     text.push('\n');
     let _ = std::io::stdout().write_all(text.as_bytes());
     let _ = std::io::stdout().flush();
@@ -148,7 +148,7 @@ impl Server {
         rustix::process::chdir("/").context("chdir to /")?;
         let path = directory.join(CONFIG);
         let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        let config: ShimConfig = serde_json::from_slice(&text).with_context(|| format!("parse {}", path.display()))?;
+        let config: ShimConfig = json::from_slice(&text).with_context(|| format!("parse {}", path.display()))?;
         let log = match &config.log {
             LogConfig::None => None,
             LogConfig::JsonFile {

@@ -171,7 +171,7 @@ impl Runtime {
             Call::Resume => command.args(["resume", &id]),
             Call::Update(resources) => {
                 let path = self.directory.join("resources.json");
-                let text = serde_json::to_vec(&resources).context("encode resources")?;
+                let text = json::to_vec(&resources);
                 std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
                 command.arg("update").arg("--resources").arg(path).arg(&id)
             }
@@ -190,7 +190,7 @@ impl Running {
             return Ok(());
         }
         let message = text.lines().rev().find_map(|line| {
-            let value: serde_json::Value = serde_json::from_str(line).ok()?;
+            let value: serde_json::Value = json::from_str(line).ok()?;
             let failed = matches!(value["level"].as_str(), Some("error" | "fatal"));
             failed.then(|| value["msg"].as_str().map(str::to_owned))?
         });

@@ -168,7 +168,7 @@ impl Bundle {
     }
 
     pub fn write(&self) {
-        std::fs::write(self.path().join("config.json"), serde_json::to_vec(&self.spec).unwrap()).unwrap();
+        std::fs::write(self.path().join("config.json"), json::to_vec(&self.spec)).unwrap();
     }
 
     /// A runtime command; never for longer than 20 seconds.

@@ -4,7 +4,7 @@ use crate::route::{Answer, Request, Route, drain};
 use engine::Engine;
 use engine::copy::{self, Extract};
 use engine::error::{Error, Result};
-use serde::Serialize;
+use json::Serialize;
 use std::sync::Arc;
 
 const PATH: &str = "containers/{id}/archive";
@@ -47,7 +47,7 @@ fn stat(engine: &Engine, name: &str, path: &str) -> Result<Vec<(&'static str, St
         .to_rfc3339(),
         link_target: found.link_target,
     };
-    let json = serde_json::to_vec(&wire).map_err(|e| Error::internal(format!("write JSON: {e}")))?;
+    let json = json::to_vec(&wire);
     Ok(vec![("x-docker-container-path-stat", oci::base64::encode(&json))])
 }
 

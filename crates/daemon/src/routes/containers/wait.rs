@@ -20,7 +20,7 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
         // The head goes out at once: it tells the client that from here on nothing is missed.
         out.flush().map_err(|_| Error::cancelled())?;
         let ended = waiting.end(&cancel)?;
-        let mut line = serde_json::to_vec(&ended).map_err(|e| Error::internal(format!("write JSON: {e}")))?;
+        let mut line = json::to_vec(&ended);
         line.push(b'\n');
         out.write_all(&line).map_err(|_| Error::cancelled())
     }))

@@ -32,5 +32,5 @@ fn run(engine: &Arc<Engine>, mut request: Request) -> Result<Answer> {
         config,
     };
     let id = commit::commit(engine, &wanted)?;
-    Answer::json_status(201, &json!({"Id": id}))
+    Answer::json_status(201, &json!({"Id": id.as_str()}))
 }

@@ -27,7 +27,7 @@ use oci::platform::Platform;
 
 /// The platform that a request names as JSON in a field of its query: the last of several.
 pub fn platform_of(engine: &Engine, request: &Request, field: &str) -> Result<Option<Platform>> {
-    #[derive(serde::Deserialize)]
+    #[derive(json::Deserialize)]
     struct Wire {
         #[serde(default)]
         os: String,
@@ -40,7 +40,7 @@ pub fn platform_of(engine: &Engine, request: &Request, field: &str) -> Result<Op
         return Ok(None);
     };
     let wire: Wire =
-        api::json::from_slice(text.as_bytes()).map_err(|e| Error::invalid(format!("failed to parse platform: {e}")))?;
+        json::from_slice(text.as_bytes()).map_err(|e| Error::invalid(format!("failed to parse platform: {e}")))?;
     let host = engine.config.platform.clone();
     if wire.architecture.is_empty() {
         return Ok(Some(Platform {

@@ -24,5 +24,5 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
         let created = config.created.as_deref().and_then(Time::parse);
         chosen.takes(&engine::image::labels_of(config), created)
     })?;
-    Answer::json(&serde_json::json!({"ImagesDeleted": deleted, "SpaceReclaimed": bytes}))
+    Answer::json(&serde_json::json!({"ImagesDeleted": json::to_value(&deleted), "SpaceReclaimed": bytes}))
 }

@@ -12,7 +12,7 @@ pub const ROUTE: Route = Route {
     run,
 };
 
-#[derive(serde::Deserialize, Default)]
+#[derive(json::Deserialize, Default)]
 #[serde(default)]
 struct Login {
     username: String,
