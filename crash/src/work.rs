@@ -280,10 +280,10 @@ impl Life<'_> {
         let mut diffs: Vec<_> = parent
             .iter()
             .flat_map(|top| store.layers.chain(top))
-            .map(|(_, info)| info.diff_id.0)
+            .map(|(_, info)| info.diff_id.0.to_string())
             .collect();
         diffs.reverse();
-        diffs.push(diff.clone());
+        diffs.push(diff.to_string());
         let config = json!({"architecture": "any", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diffs}});
         let config = config.to_string();
         let id = ImageId(store::hash::sha256(config.as_bytes()));

@@ -292,7 +292,7 @@ fn whatever_the_size_of_the_device() {
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            let bytes = (9 << 20) + number % 7 * (3 << 20) + ((random >> 33) % 512 << 12);
+            let bytes = (9 << 20) + number % 7 * (3 << 20) + (((random >> 33) % 512) << 12);
             // Every other one has so few inodes that these are what is used up.
             let inodes = if number % 2 == 0 {
                 4096
