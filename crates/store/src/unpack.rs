@@ -147,7 +147,7 @@ pub(crate) fn layer(
         entries,
     };
     seal(&outcome)?;
-    batches.file(kept);
+    batches.part(&kept)?;
     batches.finish()?;
     Ok(outcome)
 }

@@ -61,8 +61,11 @@ pub(super) struct Tree {
     parents: Parents,
     rules: Rules,
     umask: u32,
-    /// Times of directories, set at the end: making a file in one changes them.
+    /// Times of directories: making a file in one changes them, so they are set when the archive leaves it, and at the
+    /// end where something came into it after all.
     times: Vec<(Vec<u8>, Timestamps)>,
+    /// Which of them the archive is in, outermost first.
+    within: Vec<usize>,
     size: u64,
     /// An earlier run was here before: what is found need not come from this archive's entries so far.
     resumed: bool,
@@ -107,6 +110,7 @@ impl Tree {
             rules,
             umask,
             times: Vec::new(),
+            within: Vec::new(),
             size: 0,
             resumed: false,
             inherits,
@@ -171,6 +175,7 @@ impl Tree {
                 self.parents.shown(&path[..80]).display()
             )));
         }
+        self.leave_directories(&path);
         let (parent, name) = split(&path);
         if name.is_empty() {
             // Docker leaves the root as it is, whatever the archive says of it.
@@ -230,11 +235,31 @@ impl Tree {
         Ok(None)
     }
 
+    /// Sets the times of the directories that the archive leaves with this entry: all at the end, that would be as many
+    /// inodes to write twice, each between others that are on the device already.
+    fn leave_directories(&mut self, path: &[u8]) {
+        while let Some((directory, times)) = self.within.last().and_then(|&index| self.times.get(index)) {
+            if is_below(path, directory) {
+                return;
+            }
+            let (parent, name) = split(directory);
+            // What cannot be done now is tried at the end.
+            if let Ok(at) = self.parents.open(parent, false) {
+                let _ = rustix::fs::utimensat(&at, name, times, AtFlags::SYMLINK_NOFOLLOW);
+            }
+            self.within.pop();
+        }
+    }
+
     /// Sets the directories' times and returns the bytes of all files.
     pub fn finish(mut self) -> Result<u64> {
         for (path, times) in std::mem::take(&mut self.times) {
             let (parent, name) = split(&path);
             let at = self.parents.open(parent, false)?;
+            let stat = rustix::fs::statat(&at, name, AtFlags::SYMLINK_NOFOLLOW);
+            if stat.is_ok_and(|stat| has_times(&stat, &times)) {
+                continue;
+            }
             set_times(&times, |times| {
                 rustix::fs::utimensat(&at, name, times, AtFlags::SYMLINK_NOFOLLOW)
             })
@@ -291,8 +316,8 @@ impl Tree {
 
     /// The directory at a path is gone, with all in it.
     fn forget_times(&mut self, gone: &[u8]) {
-        self.times
-            .retain(|(path, _)| !(path.starts_with(gone) && matches!(path.get(gone.len()), None | Some(b'/'))));
+        self.within.clear();
+        self.times.retain(|(path, _)| !(path == gone || is_below(path, gone)));
     }
 
     fn stat(&self, place: Place<'_>) -> Result<Stat> {
@@ -344,7 +369,7 @@ impl Tree {
             tolerate(sys::fs::set_xattr_of(&file, key, value), key, &shown())?;
         }
         set_times(&times(entry), |times| rustix::fs::futimens(&file, times)).doing("set times of", shown())?;
-        batches.file(file);
+        batches.file(file, place.path);
         Ok(content)
     }
 
@@ -524,6 +549,8 @@ impl Tree {
     fn directory_made(&mut self, path: &[u8], entry: &Entry) {
         self.inherits |=
             entry.mode & 0o2000 != 0 || entry.xattrs.iter().any(|(key, _)| key == b"system.posix_acl_default");
+        self.leave_directories(path);
+        self.within.push(self.times.len());
         self.times.push((path.to_vec(), times(entry)));
     }
 
@@ -710,6 +737,23 @@ fn times(entry: &Entry) -> Timestamps {
         last_access: spec(atime),
         last_modification: spec(entry.mtime),
     }
+}
+
+fn has_times(stat: &Stat, times: &Timestamps) -> bool {
+    let is = |seconds: i128, nanoseconds: i128, time: &Timespec| {
+        seconds == i128::from(time.tv_sec) && nanoseconds == i128::from(time.tv_nsec)
+    };
+    is(stat.st_atime.into(), stat.st_atime_nsec.into(), &times.last_access)
+        && is(
+            stat.st_mtime.into(),
+            stat.st_mtime_nsec.into(),
+            &times.last_modification,
+        )
+}
+
+/// Says if a clean path lies below a directory.
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.starts_with(directory) && path.get(directory.len()) == Some(&b'/')
 }
 
 /// Sets times. A 32-bit kernel before 5.1 knows none past 2038: there the last one it knows is set, for a layer is
