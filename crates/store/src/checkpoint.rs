@@ -8,8 +8,8 @@
 //! delta                  if it is made by a delta, the bytes of that which have come ([`crate::spool`])
 //! ```
 //!
-//! Each of the four is the sha256 of the rest in hex, a line of JSON, and the inflate window. None is synced by itself or renamed
-//! into place: a torn one is told by its sha256, and the one written before it stands beside it. The checkpoint says
+//! A file is the sha256 of the rest in hex, a line of JSON, and the inflate window. None is renamed into place, and only
+//! durable ones are synced: a torn one is told by its sha256, and the one written before it stands beside it. The checkpoint says
 //! where the compressed blob is gone on with ([`Point`]) and how much of the tar is in the layer's directory
 //! ([`Place`]); everything else is made again from that directory, and so checked, by [`crate::unpack`].
 
@@ -94,6 +94,9 @@ impl Checkpoint {
             inside: self.point.inside,
         };
         let mut body = json::to_vec(&head);
+        // Of one length whatever the numbers: a file that is overwritten in its length is synced without the journal.
+        let length = (body.len() + 1).next_multiple_of(512);
+        body.resize(length - 1, b' ');
         body.push(b'\n');
         body.extend_from_slice(&self.point.window);
         let mut bytes = hash::sha256(&body).hex().as_bytes().to_vec();
@@ -174,8 +177,10 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    /// Durable when it returns; the first two of a layer, whose names are new, for certain after the next `syncfs`.
     pub fn write(&self) -> Result<()> {
-        durable::overwrite(&self.path, &self.bytes)
+        durable::overwrite(&self.path, &self.bytes)?;
+        durable::sync_content(&self.path)
     }
 }
 

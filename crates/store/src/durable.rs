@@ -48,7 +48,11 @@ pub fn overwrite(path: &Path, bytes: &[u8]) -> Result<()> {
         .open(path);
     let mut file = file.doing("open", path)?;
     file.write_all(bytes).doing("write", path)?;
-    file.set_len(bytes.len() as u64).doing("write", path)
+    let length = file.metadata().doing("stat", path)?.len();
+    match length == bytes.len() as u64 {
+        true => Ok(()),
+        false => file.set_len(bytes.len() as u64).doing("write", path),
+    }
 }
 
 fn temporary(path: &Path) -> PathBuf {
@@ -149,6 +153,11 @@ pub fn mkdir(path: &Path, mode: u32) -> Result<bool> {
 /// Makes a file's content durable.
 pub fn sync_file(path: &Path) -> Result<()> {
     File::open(path).and_then(|file| file.sync_all()).doing("sync", path)
+}
+
+/// Makes a file's content durable, and of what is known of it only what reading takes.
+pub fn sync_content(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_data()).doing("sync", path)
 }
 
 /// Makes the names in a directory durable.

@@ -148,7 +148,7 @@ pub(crate) fn layer(
         entries,
     };
     seal(&outcome)?;
-    batches.file(kept);
+    batches.part(&kept)?;
     batches.finish()?;
     Ok(outcome)
 }

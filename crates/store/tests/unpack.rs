@@ -537,3 +537,49 @@ fn directories_keep_their_times() {
         .file("end", "");
     times(linked.done(), &wanted);
 }
+
+/// A directory's time is set when the archive leaves it; what comes into it later, or replaces it, changes nothing.
+#[test]
+fn directories_keep_their_times_in_whatever_order() {
+    if !root() {
+        return;
+    }
+    let at = Root::new();
+    let dir = |name: &str, seconds: i64| Entry {
+        mtime: Time {
+            seconds,
+            nanoseconds: 7,
+        },
+        ..entry(Kind::Directory, name, 0o755)
+    };
+    let tar = Tar::new()
+        .add(dir("a", 1000), b"")
+        .add(dir("a/b", 2000), b"")
+        .file("a/b/one", "1")
+        .add(dir("ab", 3000), b"")
+        .file("ab/two", "2")
+        // Back into two that were left.
+        .file("a/b/three", "3")
+        .file("a/four", "4")
+        .add(dir("gone", 4000), b"")
+        .add(dir("gone/below", 5000), b"")
+        .file("gone/below/five", "5")
+        .file("implied/six", "6")
+        .add(dir("last", 6000), b"")
+        .done();
+    let layer = at.layer(None, &tar).unwrap();
+    let time = |name: &str| {
+        let stat = fs::symlink_metadata(at.diff(&layer).join(name)).unwrap();
+        (stat.mtime(), stat.mtime_nsec())
+    };
+    for (name, seconds) in [
+        ("a", 1000),
+        ("a/b", 2000),
+        ("ab", 3000),
+        ("gone", 4000),
+        ("gone/below", 5000),
+        ("last", 6000),
+    ] {
+        assert_eq!(time(name), (seconds, 7), "{name}");
+    }
+}

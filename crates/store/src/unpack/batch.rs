@@ -12,15 +12,24 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Files in a batch at most, be they ever so small: what syncfs writes for each inode adds up, too.
-const FILES: u64 = 4000;
+/// What an entry takes besides its content: half a page on average, and what is written for its inode.
+const ENTRY: u64 = 2048;
+
+/// Files that are kept open until their batch is on the device, at most; others are opened again by their names.
+const OPEN: u64 = 4000;
+
+/// Bytes of these names in a batch.
+const NAMES: usize = 1 << 20;
 
 /// Oldest a batch gets while something comes: what comes slowly is dear to fetch again after a power failure.
 const AGE: Duration = Duration::from_secs(20);
 
 /// What becomes durable at once, and the checkpoint that is true from then on.
+#[derive(Default)]
 struct Batch {
     files: Vec<OwnedFd>,
+    /// In the directory that is unpacked into.
+    names: Vec<Vec<u8>>,
     checkpoint: Option<Pending>,
 }
 
@@ -28,9 +37,9 @@ struct Batch {
 pub(super) struct Batches {
     to: Option<SyncSender<Batch>>,
     thread: Option<JoinHandle<Result<()>>>,
-    batch: Vec<OwnedFd>,
+    batch: Batch,
     bytes: u64,
-    entries: u64,
+    name_bytes: usize,
     byte_limit: u64,
     descriptor_limit: usize,
     begun: Instant,
@@ -51,9 +60,9 @@ impl Batches {
         Ok(Batches {
             to: Some(to),
             thread: Some(thread),
-            batch: Vec::new(),
+            batch: Batch::default(),
             bytes: 0,
-            entries: 0,
+            name_bytes: 0,
             byte_limit: byte_limit(),
             descriptor_limit: descriptor_limit(),
             begun: Instant::now(),
@@ -65,30 +74,36 @@ impl Batches {
         self.bytes += bytes;
     }
 
-    /// Takes a file that is complete.
-    pub fn file(&mut self, file: OwnedFd) {
-        self.batch.push(file);
-        self.entries += 1;
+    /// Takes a file that is complete, with its clean path.
+    pub fn file(&mut self, file: OwnedFd, path: &[u8]) {
+        match self.batch.files.len() < self.descriptor_limit {
+            true => self.batch.files.push(file),
+            // To let go of pages is worth no more memory than this; an archive chooses how long its names are.
+            false if self.name_bytes < NAMES => {
+                self.name_bytes += path.len();
+                self.batch.names.push(path.to_vec());
+            }
+            false => {}
+        }
+        self.entry();
     }
 
     /// Takes a file that goes on: a large one is let go of in pieces.
     pub fn part(&mut self, file: &OwnedFd) -> Result<()> {
         let file = file.try_clone();
-        self.batch
-            .push(file.doing("duplicate a descriptor of", "a file being unpacked")?);
+        let file = file.doing("duplicate a descriptor of", "a file being unpacked")?;
+        self.batch.files.push(file);
         Ok(())
     }
 
     /// Counts an entry without content.
     pub fn entry(&mut self) {
-        self.entries += 1;
+        self.bytes += ENTRY;
     }
 
     /// Says if it is time for [`Batches::hand_over`].
     pub fn is_due(&self) -> bool {
-        let is_full =
-            self.bytes >= self.byte_limit || self.entries >= FILES || self.batch.len() >= self.descriptor_limit;
-        is_full || (self.bytes + self.entries > 0 && self.begun.elapsed() >= AGE)
+        self.bytes >= self.byte_limit || (self.bytes > 0 && self.begun.elapsed() >= AGE)
     }
 
     /// Waits until everything is on the device, and reports what went wrong on the way.
@@ -99,10 +114,10 @@ impl Batches {
 
     /// Has everything so far made durable, and after that the checkpoint written that says so.
     pub fn hand_over(&mut self, checkpoint: Option<Pending>) -> Result<()> {
-        (self.bytes, self.entries, self.begun) = (0, 0, Instant::now());
+        (self.bytes, self.name_bytes, self.begun) = (0, 0, Instant::now());
         let batch = Batch {
-            files: std::mem::take(&mut self.batch),
             checkpoint,
+            ..std::mem::take(&mut self.batch)
         };
         match self.to.as_ref().map(|to| to.send(batch)) {
             Some(Ok(())) => Ok(()),
@@ -137,19 +152,22 @@ fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Batch>) -> Result
             sys::fs::syncfs(root).doing("sync file system of", shown)?;
         }
         if let Some(checkpoint) = batch.checkpoint {
-            // Not synced by itself: the next batch does that, and until then the one before counts.
             checkpoint.write()?;
         }
         for file in batch.files {
             // Advice: where it is not taken, the kernel finds the pages itself, later.
             let _ = sys::fs::drop_cache(&file);
         }
+        for name in batch.names {
+            drop(crate::rebuild::open(root, &name));
+        }
     }
     Ok(())
 }
 
-/// A thirty-second of memory, 4 to 20 MiB: two of them must not push out what the device is working with, and three
-/// are what a power failure costs at most.
+/// A thirty-second of memory, 4 to 32 MiB: two of them must not push out what the device is working with, and two are
+/// what a power failure costs at most. Larger ones would be fewer requests: each sync writes some twenty blocks of
+/// bitmaps, inodes and journal for itself.
 fn byte_limit() -> u64 {
     #[cfg(feature = "known-bad")]
     if let Some(limit) = fault::batch_limit() {
@@ -158,7 +176,7 @@ fn byte_limit() -> u64 {
     let info = rustix::system::sysinfo();
     #[allow(clippy::useless_conversion, reason = "the kernel's long has 32 bits on some targets")]
     let memory = u64::from(info.mem_unit).max(1).saturating_mul(info.totalram.into());
-    (memory / 32).clamp(4 << 20, 20 << 20)
+    (memory / 32).clamp(4 << 20, 32 << 20)
 }
 
 /// An eighth of the descriptors this process may have, so that several layers can be unpacked at once.
@@ -166,5 +184,5 @@ fn descriptor_limit() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
         .current
         .unwrap_or(u64::MAX);
-    usize::try_from((limit / 8).clamp(16, FILES)).unwrap_or(16)
+    usize::try_from((limit / 8).clamp(16, OPEN)).unwrap_or(16)
 }

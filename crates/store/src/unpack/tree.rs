@@ -384,7 +384,7 @@ impl Tree {
             tolerate(sys::fs::set_xattr_of(&file, key, value), key, &shown())?;
         }
         set_times(&times(entry), |times| rustix::fs::futimens(&file, times)).doing("set times of", shown())?;
-        batches.file(file);
+        batches.file(file, place.path);
         Ok(content)
     }
 
