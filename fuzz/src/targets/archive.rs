@@ -72,7 +72,8 @@ fn run(bytes: &[u8]) {
     let Ok(images) = plan::images(&mut contents, &Platform::of_machine("x86_64")) else {
         return;
     };
-    assert!(!images.is_empty());
+    let may_be_empty = contents.documents.contains_key("manifest.json");
+    assert!(may_be_empty || !images.is_empty());
     for image in images {
         assert!(image.names.iter().all(|name| name.tag().is_some()));
         let _ = oci::config::ImageConfig::parse(&image.config);

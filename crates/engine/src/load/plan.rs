@@ -33,7 +33,8 @@ pub struct DockerItem {
     parent: Option<String>,
 }
 
-/// The images of an archive; it must have one.
+/// The images of an archive; it must have one, but for a docker archive whose list is empty: that loads nothing, as in
+/// Docker.
 pub fn images(contents: &mut Contents, platform: &Platform) -> Result<Vec<Image>> {
     if let Some(items) = docker_items(contents)? {
         return items.into_iter().map(|item| docker_image(contents, item)).collect();
