@@ -94,7 +94,7 @@ fn serve(
     requests: &Mutex<Vec<String>>,
     sent: &Mutex<u64>,
 ) -> Result<()> {
-    if let Fault::Slow(_) = fault {
+    if let Fault::Slow(_) | Fault::SlowDeltas(_) = fault {
         // What waits in the kernel to be sent was not sent.
         rustix::net::sockopt::set_socket_send_buffer_size(&stream, 64 << 10)?;
     }

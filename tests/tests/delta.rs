@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 use tests::client::within;
 use tests::delta::{self, Artifact, Delta};
@@ -340,44 +340,123 @@ fn two_at_once_and_the_base_is_removed_meanwhile() {
     });
 }
 
+/// An update of which much is new: five megabytes that no base has, beside what stays.
+fn large_update() -> Update {
+    let busybox = image::busybox_layer().expect("busybox");
+    let tar = |version: &[u8], seed: u64| {
+        let mut tar = Tar::default().dir("app", 0o755).file("app/version", 0o644, version);
+        for n in 0..5 {
+            tar = tar
+                .file(&format!("app/new{n}"), 0o644, &noise(seed + n, 1_000_000))
+                .file(&format!("app/same{n}"), 0o644, &noise(n + 1, 300_000));
+        }
+        Layer::gzip(&tar.file("app/library", 0o644, &noise(9, 1_500_000)).bytes())
+    };
+    let (old, new) = (tar(b"one\n", 100), tar(b"two\n", 200));
+    let delta = delta::between(&[&busybox, &old], &new);
+    let config = || json!({"Cmd": ["cat", "/app/version"]});
+    Update {
+        old: Image::new(vec![busybox.clone(), old], config()),
+        new: Image::new(vec![busybox, new], config()),
+        delta,
+    }
+}
+
+/// The delta that an interrupted pull kept, if it has one.
+fn kept_delta(daemon: &Daemon) -> Option<PathBuf> {
+    let pulls = fs::read_dir(daemon.data_root().join("balena-pulls")).ok()?;
+    let kept = pulls.flatten().map(|entry| entry.path().join("delta"));
+    kept.into_iter().find(|path| path.is_file())
+}
+
+/// Begins to pull the new image, and stops it with half of the delta here. Returns bytes that were kept.
+fn interrupted(daemon: &mut Daemon, update: &Update, stop: impl FnOnce(&mut Daemon, &mut Child)) -> u64 {
+    let length = update.delta.bytes.len() as u64;
+    let fault = Fault::SlowDeltas(length / 16);
+    let slow = Double::with_deltas(update.new.clone(), vec![update.artifact()], fault).unwrap();
+    let mut client = daemon.docker().spawn(&["pull", &slow.reference()]);
+    let kept = |daemon: &Daemon| kept_delta(daemon).and_then(|path| Some(path.metadata().ok()?.len()));
+    let half = || kept(daemon).is_some_and(|bytes| bytes > length / 2);
+    assert!(
+        within(Duration::from_secs(60), half),
+        "of {length} bytes: {:?}",
+        kept(daemon)
+    );
+    stop(daemon, &mut client);
+    let _ = client.wait();
+    let kept = kept(daemon).expect("what was kept stays");
+    assert!(kept < length, "it was stopped in the middle");
+    kept
+}
+
+/// The next pull fetches the rest of the delta, and no byte more.
+fn goes_on(daemon: &mut Daemon, update: &Update, kept: u64) {
+    let good = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::None).unwrap();
+    let said = daemon.cli().ok(&["pull", "--delta=only", &good.reference()]);
+    assert!(said.contains("Delta from"), "{said}");
+    assert_eq!(good.sent(), update.delta.bytes.len() as u64 - kept);
+    is_new(daemon, update, &good.reference());
+    assert_eq!(kept_delta(daemon), None);
+    let links = top(daemon, &good.reference())
+        .join("app/library")
+        .metadata()
+        .unwrap()
+        .nlink();
+    assert_eq!(links, 2, "what stays is a link all the same");
+}
+
 #[test]
-fn killed_in_the_middle_it_begins_again() {
+fn killed_in_the_middle_it_goes_on() {
     ground::run(|g| {
-        let update = update();
+        let update = large_update();
         let (mut daemon, old) = update.daemon(g);
-        let count = |daemon: &Daemon| {
-            let layers = fs::read_dir(daemon.data_root().join("overlay2")).unwrap();
-            layers
+        let count = |path: &str| {
+            let entries = fs::read_dir(daemon.data_root().join(path)).unwrap();
+            entries
                 .filter(|entry| entry.as_ref().unwrap().file_name() != "l")
                 .count()
         };
-        let before = count(&daemon);
-        let rate = update.delta.bytes.len() as u64 / 2;
-        let slow = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::SlowDeltas(rate)).unwrap();
-        let mut client = daemon.docker().spawn(&["pull", &slow.reference()]);
-        assert!(
-            within(Duration::from_secs(10), || count(&daemon) > before),
-            "it does not begin"
-        );
-        daemon.kill();
-        let _ = client.wait();
+        let before = count("overlay2");
+        assert_eq!(before, count("image/overlay2/layerdb/sha256"));
+        let kept = interrupted(&mut daemon, &update, |daemon, _| daemon.kill());
         daemon.up().unwrap();
-        // A layer that came to be in time is whole and stays; of anything else nothing does.
-        let records = || {
-            let records = daemon.data_root().join("image/overlay2/layerdb/sha256");
-            fs::read_dir(records).unwrap().count()
+        let count = |path: &str| {
+            let entries = fs::read_dir(daemon.data_root().join(path)).unwrap();
+            entries
+                .filter(|entry| entry.as_ref().unwrap().file_name() != "l")
+                .count()
         };
-        assert!(
-            within(Duration::from_secs(20), || count(&daemon) == records()),
-            "{} directories, {} layers",
-            count(&daemon),
-            records()
-        );
+        // The layers of before, and the one that was begun, which is none yet.
+        assert_eq!(count("image/overlay2/layerdb/sha256"), before);
+        assert_eq!(count("overlay2"), before + 1);
         let verified = daemon.cli().run(&["image", "verify", &old]);
         assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
-        let good = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::None).unwrap();
-        daemon.cli().ok(&["pull", "--delta=only", &good.reference()]);
-        is_new(&daemon, &update, &good.reference());
+        goes_on(&mut daemon, &update, kept);
+        assert_eq!(daemon.left_behind(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn cancelled_in_the_middle_it_goes_on() {
+    ground::run(|g| {
+        let update = large_update();
+        let (mut daemon, _) = update.daemon(g);
+        interrupted(&mut daemon, &update, |_, client| client.kill().unwrap());
+        // The daemon notices that the client left a moment later.
+        let quiet = || {
+            let seen = kept_delta(&daemon).map(|path| path.metadata().map(|data| data.len()).ok());
+            std::thread::sleep(Duration::from_millis(700));
+            seen == kept_delta(&daemon).map(|path| path.metadata().map(|data| data.len()).ok())
+        };
+        assert!(within(Duration::from_secs(20), quiet), "it goes on without a client");
+        let kept = kept_delta(&daemon)
+            .expect("what was kept stays")
+            .metadata()
+            .unwrap()
+            .len();
+        assert!(kept < update.delta.bytes.len() as u64);
+        goes_on(&mut daemon, &update, kept);
+        assert_eq!(daemon.left_behind(), Vec::<String>::new());
     });
 }
 

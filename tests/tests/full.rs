@@ -10,6 +10,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tests::client::{Client, Ran, within};
 use tests::daemon::Options;
+use tests::delta::Artifact;
+use tests::double::{Double, Fault};
 use tests::image::{Layer, Tar};
 use tests::{Daemon, Image, Kind, ground};
 
@@ -27,11 +29,17 @@ struct Disk {
 
 impl Disk {
     fn make() -> Disk {
+        Disk::of(DISK, 8192, "-O ^has_journal")
+    }
+
+    fn of(bytes: u64, inodes: u64, options: &str) -> Disk {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk { dir };
-        fs::File::create(disk.path("disk")).unwrap().set_len(DISK).unwrap();
+        fs::File::create(disk.path("disk")).unwrap().set_len(bytes).unwrap();
         fs::create_dir(disk.at()).unwrap();
-        disk.sh("mkfs.ext4 -q -m 0 -N 8192 -O ^has_journal disk && mount -o loop disk at");
+        disk.sh(&format!(
+            "mkfs.ext4 -q -b 4096 -m 0 -N {inodes} {options} disk && mount -o loop disk at"
+        ));
         disk
     }
 
@@ -233,5 +241,116 @@ fn a_full_device_can_be_emptied() {
         disk.leave(0);
         docker.ok(&["rmi", &g.busybox]);
         assert_eq!(docker.ok(&["images", "-aq"]), "");
+    });
+}
+
+/// A work on a file system that may be too small for it: it makes `made` and all of it is good, or it says why not and
+/// leaves everything as it was.
+fn whole_or_nothing(disk: &Disk, daemon: &Daemon, made: &str, about: &str, ran: impl FnOnce(&Client) -> Ran) -> bool {
+    let docker = daemon.docker();
+    let root = daemon.data_root();
+    let before = tree(&root);
+    let named = docker.ok(&["images", "-a", "--no-trunc"]);
+    let ran = ran(&docker);
+    if ran.code == 0 {
+        let file = disk.path("saved").display().to_string();
+        let saved = docker.run(&["save", "-o", &file, made]);
+        assert_eq!(saved.code, 0, "{about}: {made}: {}", saved.err);
+        return true;
+    }
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("no space left on device"), "{about}: {made}: {said}");
+    assert!(said.contains(" free"), "{about}: {made}: how much there is: {said}");
+    let same = within(Duration::from_secs(5), || tree(&root) == before);
+    let now = tree(&root);
+    let differ: Vec<_> = now.symmetric_difference(&before).collect();
+    assert!(same, "{about}: {made}: {differ:?}");
+    assert_eq!(docker.ok(&["images", "-a", "--no-trunc"]), named, "{about}: {made}");
+    false
+}
+
+/// File systems from one that holds next to nothing to one that holds all, with few inodes and with many: on each, all
+/// works one after the other, so that they meet it as empty, half full and full.
+#[test]
+fn whatever_the_size_of_the_device() {
+    ground::run(|g| {
+        let sample = sample();
+        let pulled = g.registry.push("sample", "1", &sample).unwrap();
+        let mut changed = noise(9999, 3_000_000);
+        changed[1_000_000..1_000_008].copy_from_slice(b"a change");
+        let later = Layer::gzip(
+            &Tar::default()
+                .file("large", 0o644, &changed)
+                .file("more", 0o644, &noise(7, 400_000))
+                .bytes(),
+        );
+        let delta = tests::delta::between(&[&sample.layers[0]], &later);
+        let later = Image::new(vec![later], json!({"Cmd": ["later"]}));
+        let artifact = Artifact::new(&later, &[delta]);
+        let (mut good, mut full, mut random) = (0, 0, 12_345u64);
+        for number in 0..14 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let bytes = (9 << 20) + number % 7 * (3 << 20) + ((random >> 33) % 512 << 12);
+            // Every other one has so few inodes that these are what is used up.
+            let inodes = if number % 2 == 0 {
+                4096
+            } else {
+                80 + (random >> 45) % 700
+            };
+            let about = format!("{bytes} bytes, {inodes} inodes");
+            let disk = Disk::of(bytes, inodes, "");
+            let options = Options {
+                binary: g.binary.clone(),
+                data_root: Some(disk.at().join("root")),
+                ..Options::default()
+            };
+            let daemon = Daemon::start(Kind::Ours, options).unwrap();
+            let archive = disk.path("archive");
+            fs::write(&archive, sample.docker_archive("loaded:1")).unwrap();
+            let archive = archive.display().to_string();
+            let double = Double::with_deltas(later.clone(), vec![artifact.clone()], Fault::None).unwrap();
+            let mut made = Vec::new();
+            let mut tried = |name: &str, work: &dyn Fn(&Client) -> Ran| {
+                let is_good = whole_or_nothing(&disk, &daemon, name, &about, work);
+                if is_good {
+                    made.push(name.to_owned());
+                    good += 1;
+                } else {
+                    full += 1;
+                }
+                is_good
+            };
+            tried(&g.busybox, &|docker| docker.run(&["pull", "-q", &g.busybox]));
+            tried("loaded:1", &|docker| docker.run(&["load", "-q", "-i", &archive]));
+            tried(&pulled, &|docker| docker.run(&["pull", "-q", &pulled]));
+            tried(&double.reference(), &|_| {
+                daemon.cli().run(&["pull", "-q", "--delta=only", &double.reference()])
+            });
+            let docker = daemon.docker();
+            let content = disk.path("content");
+            fs::write(&content, noise(5, 700_000)).unwrap();
+            let copied = docker.run(&["create", "--name", "changed", &g.busybox]).code == 0
+                && docker
+                    .run(&["cp", &content.display().to_string(), "changed:/content"])
+                    .code
+                    == 0;
+            if copied {
+                tried("committed:1", &|docker| {
+                    docker.run(&["commit", "changed", "committed:1"])
+                });
+            }
+            let _ = docker.run(&["rm", "-f", "changed"]);
+            let verified = daemon.cli().run(&["image", "verify", "--deep", "--all"]);
+            assert_eq!(verified.code, 0, "{about}: {}{}", verified.out, verified.err);
+            for name in made.iter().rev() {
+                docker.ok(&["rmi", name]);
+            }
+            assert_eq!(docker.ok(&["images", "-aq"]), "", "{about}");
+            println!("{about}: made {made:?}");
+        }
+        println!("{good} times good, {full} times full");
+        assert!(good > 10 && full > 10, "{good} times good, {full} times full");
     });
 }

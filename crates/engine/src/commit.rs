@@ -2,7 +2,7 @@
 
 use crate::create::merge;
 use crate::error::{Context, Error, Result};
-use crate::undo::Undo;
+use crate::undo::{self, Undo};
 use crate::{Engine, image, instruction, update};
 use api::container::ContainerConfig;
 use oci::config::{History, ImageConfig, RunConfig};
@@ -30,6 +30,10 @@ pub struct Request {
 
 /// Makes the image; returns its ID.
 pub fn commit(engine: &Engine, request: &Request) -> Result<Digest> {
+    undo::tell_room(engine, commit_changes(engine, request))
+}
+
+fn commit_changes(engine: &Engine, request: &Request) -> Result<Digest> {
     let container = engine.containers.find(&request.container)?;
     let (id, base, own, paused_before, running) = {
         let record = container.record();

@@ -90,6 +90,12 @@ impl Error {
         Error::not_found(format!("No such image: {name}"))
     }
 
+    /// The same error, and more to say of it: `message: more`.
+    pub fn adding(mut self, more: impl fmt::Display) -> Error {
+        self.message = format!("{}: {more}", self.message);
+        self
+    }
+
     /// The same error about something larger: `what: message`.
     pub fn context(mut self, what: impl fmt::Display) -> Error {
         self.message = format!("{what}: {}", self.message);

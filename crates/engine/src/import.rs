@@ -3,7 +3,7 @@
 use crate::commit::as_run_config;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
-use crate::undo::Undo;
+use crate::undo::{self, Undo};
 use crate::{Engine, instruction};
 use api::container::ContainerConfig;
 use oci::config::{History, ImageConfig, RootFs};
@@ -26,6 +26,10 @@ pub struct Request<'a> {
 
 /// Makes the image; its ID is the one line that is reported.
 pub fn import(engine: &Engine, request: Request<'_>, progress: &Progress) -> Result<Digest> {
+    undo::tell_room(engine, import_archive(engine, request, progress))
+}
+
+fn import_archive(engine: &Engine, request: Request<'_>, progress: &Progress) -> Result<Digest> {
     let mut config = ContainerConfig::default();
     instruction::apply(&mut config, &request.changes)?;
     let platform = request.platform.unwrap_or(&engine.config.platform);

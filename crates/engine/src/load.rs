@@ -15,7 +15,7 @@ mod plan;
 use crate::cancel::Cancel;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
-use crate::undo::Undo;
+use crate::undo::{self, Undo};
 use crate::{Engine, balena_delta, image};
 use api::progress::Message;
 use contents::{Contents, Layer};
@@ -37,6 +37,10 @@ pub struct Request<'a> {
 
 /// Loads the images of an archive.
 pub fn load(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<()> {
+    undo::tell_room(engine, load_archive(engine, request, progress, cancel))
+}
+
+fn load_archive(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<()> {
     let shown = match request.quiet {
         true => Progress::silent(),
         false => progress.clone(),

@@ -46,7 +46,7 @@ pub fn pull(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: 
     // Advice, for the application's sake: not every scheduler takes it.
     let _ = sys::process::lower_io_priority();
     let reference = request.reference;
-    let (id, newer) = one(engine, request, progress, cancel)?;
+    let (id, newer) = undo::tell_room(engine, one(engine, request, progress, cancel))?;
     status(progress, &reference.familiar(), newer)?;
     Ok(id)
 }
@@ -70,7 +70,7 @@ pub fn pull_all(engine: &Engine, request: Request<'_>, progress: &Progress, canc
             auth: request.auth.clone(),
             delta: request.delta,
         };
-        any |= one(engine, wanted, progress, cancel)?.1;
+        any |= undo::tell_room(engine, one(engine, wanted, progress, cancel))?.1;
     }
     status(progress, &reference.repository().familiar(), any)
 }

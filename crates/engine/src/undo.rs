@@ -2,7 +2,7 @@
 //! that is missing, and nobody would know of them.
 
 use crate::Engine;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use std::error::Error as _;
 use std::io;
 use store::{ChainId, ImageId};
@@ -64,6 +64,25 @@ impl Drop for Undo<'_> {
             layers.remove_unused(chain).map(drop).unwrap_or_else(left);
         }
     }
+}
+
+/// Tells how much room there is, now that everything was taken back, where there was too little.
+pub fn tell_room<T>(engine: &Engine, result: Result<T>) -> Result<T> {
+    result.map_err(|error| {
+        if !is_full(&error) {
+            return error;
+        }
+        let Ok(bytes) = engine.store.free_space() else {
+            return error;
+        };
+        let bytes = api::progress::human(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let inodes = match engine.store.free_inodes() {
+            Ok(Some(inodes)) => format!(" and {inodes} inodes"),
+            _ => String::new(),
+        };
+        let root = engine.config.data_root.display();
+        error.adding(format!("{bytes}{inodes} of {root} are free"))
+    })
 }
 
 /// Says if an error came of a device without room.

@@ -4,14 +4,19 @@ const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 /// Adds the text of some bytes.
 pub fn encode_into(bytes: &[u8], out: &mut Vec<u8>) {
-    out.reserve(bytes.len().div_ceil(3) * 4);
     let digit = |n: u32| DIGITS[(n & 63) as usize];
-    let mut groups = bytes.chunks_exact(3);
-    for group in &mut groups {
+    let groups = bytes.chunks_exact(3);
+    let rest = groups.remainder();
+    let before = out.len();
+    out.resize(before + bytes.len() / 3 * 4, 0);
+    for (group, text) in groups.zip(out[before..].chunks_exact_mut(4)) {
         let n = u32::from(group[0]) << 16 | u32::from(group[1]) << 8 | u32::from(group[2]);
-        out.extend_from_slice(&[digit(n >> 18), digit(n >> 12), digit(n >> 6), digit(n)]);
+        text[0] = digit(n >> 18);
+        text[1] = digit(n >> 12);
+        text[2] = digit(n >> 6);
+        text[3] = digit(n);
     }
-    match groups.remainder() {
+    match rest {
         [a] => {
             let n = u32::from(*a) << 16;
             out.extend_from_slice(&[digit(n >> 18), digit(n >> 12), b'=', b'=']);
@@ -41,12 +46,13 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     let mut out = vec![0; text.len() / 4 * 3];
     let mut all = 0;
     for (group, bytes) in text.chunks_exact(4).zip(out.chunks_exact_mut(3)) {
-        // Written out: this is run for every header of a base.
-        let values = [0, 1, 2, 3].map(|at| VALUES[usize::from(group[at])]);
-        all |= values[0] | values[1] | values[2] | values[3];
-        bytes[0] = values[0] << 2 | values[1] >> 4 & 3;
-        bytes[1] = values[1] << 4 | values[2] >> 2 & 15;
-        bytes[2] = values[2] << 6 | values[3] & 63;
+        // Written out, as the checksum of tar-split is: this is run for every header of a base.
+        let (a, b) = (VALUES[usize::from(group[0])], VALUES[usize::from(group[1])]);
+        let (c, d) = (VALUES[usize::from(group[2])], VALUES[usize::from(group[3])]);
+        all |= a | b | c | d;
+        bytes[0] = a << 2 | b >> 4 & 3;
+        bytes[1] = b << 4 | c >> 2 & 15;
+        bytes[2] = c << 6 | d & 63;
     }
     let unpadded = &text[..text.len() - pad];
     if all & NONE != 0 || (all & PAD != 0 && unpadded.contains(&b'=')) {

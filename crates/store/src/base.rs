@@ -186,7 +186,7 @@ impl BaseFiles {
         {
             self.next = self.behind(next);
             // One that is not there is an error when somebody asks for it.
-            let Ok(opened) = self.find(next) else { continue };
+            let Ok(mut opened) = self.find(next) else { continue };
             opened.file.will_need(opened.entry.size.min(AHEAD_BYTES / 4));
             bytes += opened.entry.size;
             self.ahead.push_back(opened);

@@ -130,6 +130,12 @@ impl Store {
         error::Doing::doing(space, "ask for the free space of", self.layout.root()).map(|(_, free)| free)
     }
 
+    /// Inodes free on the data root's file system; nothing where they are made as they are needed.
+    pub fn free_inodes(&self) -> Result<Option<u64>> {
+        let inodes = sys::fs::free_inodes(self.layout.root());
+        error::Doing::doing(inodes, "ask for the free inodes of", self.layout.root())
+    }
+
     /// Removes what no record refers to. May run at any time, on any thread; meant for the start, in the background.
     pub fn sweep(&self) -> Swept {
         sweep::sweep(&self.layout, &self.layers, &self.rw)

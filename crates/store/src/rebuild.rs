@@ -18,31 +18,58 @@ use sys::resolve::{self, Scope};
 
 pub(crate) type Lines = BufReader<MultiGzDecoder<BufReader<File>>>;
 
-/// A file of a layer whose pages are let go of when it has been read.
+/// A file of a layer whose pages are let go of behind whoever reads it.
 #[derive(Debug)]
-pub(crate) struct Passing(File);
+pub(crate) struct Passing {
+    file: File,
+    at: u64,
+    /// Up to here its pages were let go of.
+    behind: u64,
+    /// Up to here the kernel was asked to read; nothing if that is left to it.
+    ahead: Option<u64>,
+}
+
+/// Bytes of a large file in the page cache behind its reader, and before it.
+const BEHIND: u64 = 4 << 20;
+const AHEAD: u64 = 1 << 20;
 
 impl Passing {
     pub fn file(&self) -> &File {
-        &self.0
+        &self.file
     }
 
-    /// Has the kernel begin to read its first bytes.
-    pub fn will_need(&self, bytes: u64) {
+    /// Has the kernel begin to read its first bytes, and go on with it while it is read; returns how many at a time.
+    pub fn will_need(&mut self, size: u64) -> u64 {
+        let bytes = size.min(AHEAD);
+        self.ahead = Some(bytes);
         // Advice: where it is not taken, reading waits.
-        let _ = sys::fs::will_need(&self.0, bytes);
+        let _ = sys::fs::will_need(&self.file, 0, bytes);
+        bytes
     }
 }
 
 impl Read for Passing {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read(into)
+        let n = self.file.read(into)?;
+        self.at += n as u64;
+        if let Some(ahead) = &mut self.ahead
+            && *ahead >= AHEAD
+            && self.at + AHEAD / 2 >= *ahead
+        {
+            let _ = sys::fs::will_need(&self.file, *ahead, AHEAD);
+            *ahead += AHEAD;
+        }
+        if self.at - self.behind >= BEHIND {
+            let _ = sys::fs::drop_cache_of(&self.file, self.behind, self.at - self.behind);
+            self.behind = self.at;
+        }
+        Ok(n)
     }
 }
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        let _ = sys::fs::drop_cache(&self.0);
+        let _ = sys::fs::drop_cache(&self.file);
     }
 }
 
@@ -56,7 +83,12 @@ pub(crate) fn open(root: BorrowedFd<'_>, name: &[u8]) -> io::Result<Passing> {
         Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => open(flags),
         other => other,
     };
-    opened.map(|fd| Passing(File::from(fd)))
+    opened.map(|fd| Passing {
+        file: File::from(fd),
+        at: 0,
+        behind: 0,
+        ahead: None,
+    })
 }
 
 /// The beginning of a layer's tar made again from what an interrupted pull left, as a stream of exactly so many bytes.

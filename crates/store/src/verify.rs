@@ -6,20 +6,23 @@
 //! that tar-split itself is checked, too; the other reads no content. A layer that is found damaged is noted in
 //! `balena-damaged/<chain ID>` until a pull has replaced it.
 
+mod ahead;
+
 use crate::error::{Doing, Error, Result};
 use crate::layers::{ChainId, LayerId, Layers, missing};
-use crate::rebuild::{Passing, open};
+use crate::rebuild::Passing;
 use crate::{durable, hash};
+use ahead::Ahead;
 use flate2::bufread::MultiGzDecoder;
 use oci::tar::{Entry, Kind, Reader};
-use oci::tar_split::{AssembleError, Crc64, Lines, Piece};
+use oci::tar_split::{Crc64, Lines, Piece};
 use rustix::fs::{AtFlags, FileType, Stat};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -96,15 +99,12 @@ struct Done {
 
 fn check(root: &OwnedFd, split: &Path, deep: bool, tell: &mut dyn FnMut(&str, &str)) -> Result<Done> {
     let compressed = BufReader::new(File::open(split).doing("open", split)?);
+    let lines = Lines::new(BufReader::with_capacity(64 * 1024, MultiGzDecoder::new(compressed)));
     let (seen, bytes) = (Rc::default(), Rc::default());
     let tar = Contents {
-        lines: Lines::new(BufReader::with_capacity(64 * 1024, MultiGzDecoder::new(compressed))),
-        root: root.as_fd(),
+        ahead: Ahead::start(root.try_clone().doing("open", split)?, split, lines, deep)?,
         deep,
         now: Now::Between,
-        ahead: VecDeque::new(),
-        ahead_bytes: 0,
-        over: false,
         seen: Rc::clone(&seen),
         bytes: Rc::clone(&bytes),
     };
@@ -267,18 +267,6 @@ struct Seen {
     damage: Option<String>,
 }
 
-/// Files that are opened before their turn, and bytes of them that the kernel is asked to read meanwhile: a disk has
-/// something to do while what it gave is hashed, and small files come as fast as a large one.
-const AHEAD: usize = 64;
-const AHEAD_BYTES: u64 = 4 << 20;
-
-/// A piece whose turn comes later, with its file.
-struct Later {
-    piece: Piece,
-    file: Option<io::Result<Passing>>,
-    bytes: u64,
-}
-
 enum Now {
     Between,
     Raw(Vec<u8>, usize),
@@ -295,65 +283,29 @@ enum Now {
 
 /// The tar as a stream that does not end at a damaged file: what cannot be read is zeros, and what came of each
 /// content is noted in order.
-struct Contents<'a, R> {
-    lines: Lines<R>,
-    root: BorrowedFd<'a>,
+struct Contents {
+    ahead: Ahead,
     deep: bool,
     now: Now,
-    ahead: VecDeque<Later>,
-    ahead_bytes: u64,
-    /// All pieces were read.
-    over: bool,
     seen: Rc<RefCell<VecDeque<Seen>>>,
     /// Bytes of content that were read.
     bytes: Rc<Cell<u64>>,
 }
 
-impl<R: io::BufRead> Contents<'_, R> {
-    /// Looks ahead as far as is allowed.
-    fn look_ahead(&mut self) -> io::Result<()> {
-        while !self.over && self.ahead.len() < AHEAD && self.ahead_bytes < AHEAD_BYTES {
-            let piece = self.lines.next_piece().map_err(|error| match error {
-                AssembleError::Read { source, .. } => source,
-                other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
-            })?;
-            let Some(piece) = piece else {
-                self.over = true;
-                break;
-            };
-            let (file, bytes) = match &piece {
-                Piece::Raw(raw) => (None, raw.len() as u64),
-                Piece::File { size: 0, .. } => (None, 0),
-                Piece::File { .. } if !self.deep => (None, 0),
-                Piece::File { name, size, .. } => {
-                    let (file, bytes) = (open(self.root, name), (*size).min(AHEAD_BYTES / 4));
-                    if let Ok(file) = &file {
-                        file.will_need(bytes);
-                    }
-                    (Some(file), bytes)
-                }
-            };
-            self.ahead_bytes += bytes;
-            self.ahead.push_back(Later { piece, file, bytes });
-        }
-        Ok(())
-    }
-
+impl Contents {
     fn next(&mut self) -> io::Result<()> {
-        self.look_ahead()?;
-        let Some(Later { piece, file, bytes }) = self.ahead.pop_front() else {
+        let Some(next) = self.ahead.next()? else {
             self.now = Now::End;
             return Ok(());
         };
-        self.ahead_bytes -= bytes;
-        self.now = match piece {
+        self.now = match next.piece {
             Piece::Raw(bytes) => Now::Raw(bytes, 0),
             Piece::File { name, size: 0, .. } => {
                 self.seen.borrow_mut().push_back(Seen { name, damage: None });
                 Now::Between
             }
             Piece::File { name, size, crc } => {
-                let (file, damage) = match file {
+                let (file, damage) = match next.file {
                     None => (None, None),
                     Some(Ok(file)) => (Some(file), None),
                     Some(Err(error)) => (None, Some(error.to_string())),
@@ -372,7 +324,7 @@ impl<R: io::BufRead> Contents<'_, R> {
     }
 }
 
-impl<R: io::BufRead> Read for Contents<'_, R> {
+impl Read for Contents {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             match &mut self.now {

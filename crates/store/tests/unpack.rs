@@ -494,3 +494,46 @@ fn copies_into_a_directory_by_its_own_rules() {
         "{error}"
     );
 }
+
+/// Directories get their times when they are left: whatever comes into one later, by whatever path, must not show.
+#[test]
+fn directories_keep_their_times() {
+    if !root() {
+        return;
+    }
+    let at = Root::new();
+    let dated = |name: &str, seconds: i64| {
+        let mut entry = entry(Kind::Directory, name, 0o755);
+        entry.mtime.seconds = seconds;
+        entry
+    };
+    let begin = || {
+        // All directories first, as some archivers have it; then one is left and comes again.
+        Tar::new()
+            .add(dated("a", 1), b"")
+            .add(dated("a/b", 2), b"")
+            .add(dated("a/b/c", 3), b"")
+            .add(dated("empty", 4), b"")
+            .file("a/b/c/one", "1")
+            .file("a/one", "1")
+            .file("a/b/two", "2")
+            .file("empty.txt", "")
+            .file("a/b/c/two", "2")
+            .file("last", "")
+    };
+    let times = |tar: Vec<u8>, wanted: &[(&str, i64)]| {
+        let layer = at.layer(None, &tar).unwrap();
+        for (name, seconds) in wanted {
+            let stat = fs::symlink_metadata(at.diff(&layer).join(name)).unwrap();
+            assert_eq!(stat.mtime(), *seconds, "{name}");
+        }
+    };
+    let wanted = [("a", 1), ("a/b", 2), ("a/b/c", 3), ("empty", 4)];
+    times(begin().done(), &wanted);
+    // Through a link a directory is used by another path than its own.
+    let linked = begin()
+        .link(Kind::Symlink, "link", "a/b")
+        .file("link/three", "3")
+        .file("end", "");
+    times(linked.done(), &wanted);
+}

@@ -24,14 +24,16 @@ pub fn path_of(fd: BorrowedFd<'_>) -> PathBuf {
     Path::new("/proc/self/fd").join(fd.as_raw_fd().to_string())
 }
 
-/// Has the kernel begin to read the first bytes of a file, without waiting for them.
-pub fn will_need(fd: impl AsFd, bytes: u64) -> io::Result<()> {
-    Ok(rustix::fs::fadvise(
-        fd,
-        0,
-        std::num::NonZeroU64::new(bytes),
-        Advice::WillNeed,
-    )?)
+/// The same of a part of it.
+pub fn drop_cache_of(fd: impl AsFd, offset: u64, bytes: u64) -> io::Result<()> {
+    let bytes = std::num::NonZeroU64::new(bytes);
+    Ok(rustix::fs::fadvise(fd, offset, bytes, Advice::DontNeed)?)
+}
+
+/// Has the kernel begin to read some bytes of a file, without waiting for them.
+pub fn will_need(fd: impl AsFd, offset: u64, bytes: u64) -> io::Result<()> {
+    let bytes = std::num::NonZeroU64::new(bytes);
+    Ok(rustix::fs::fadvise(fd, offset, bytes, Advice::WillNeed)?)
 }
 
 /// A path to `name` in an open directory for calls that take only paths, such as `lsetxattr`. Needs /proc.
@@ -164,6 +166,12 @@ pub fn space(path: &Path) -> io::Result<(u64, u64)> {
         stat.f_blocks.saturating_mul(stat.f_frsize),
         stat.f_bavail.saturating_mul(stat.f_frsize),
     ))
+}
+
+/// Inodes free on the file system of a path; nothing where they are made as they are needed.
+pub fn free_inodes(path: &Path) -> io::Result<Option<u64>> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok((stat.f_files > 0).then_some(stat.f_favail))
 }
 
 /// Says if a path is where something is mounted, also a directory of the same file system: by `statx` (Linux 5.8), else

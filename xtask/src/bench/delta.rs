@@ -21,7 +21,7 @@ use tests::{ground, http};
 
 const DISK: u64 = 4 << 30;
 const REPOSITORY: &str = "bench";
-/// What an update may write more than the changed files have: a tenth, and this.
+/// What an update may write more than the changed files have, of which docs/deltas.md tells what counts: a tenth, and this.
 const EXTRA: f64 = 2e6;
 
 /// A case with its goals: how many times smaller than the gzip pull, and than the uncompressed layers.
@@ -94,6 +94,8 @@ struct Update {
     /// Above what the daemon had before.
     memory: f64,
     written: f64,
+    /// … of that to the file system's journal.
+    journal: Option<f64>,
     added: f64,
     by_delta: bool,
 }
@@ -215,6 +217,12 @@ fn of_case(name: &str, f: &Figures, known: Option<&Known>) -> Vec<Row> {
             f.apply.written / 1e6,
             mb(most),
         ),
+        row(
+            "... of that ext4's journal",
+            "MB",
+            f.apply.journal.unwrap_or(0.0) / 1e6,
+            Goal::None,
+        ),
         row("to apply it: disk space added", "MB", f.apply.added / 1e6, mb(most)),
         row(
             "full pull: written to the device",
@@ -294,6 +302,7 @@ fn update(
     disk.sync()?;
     let idle = super::measure::Memory::of_all(&subject.cgroup.processes()).resident;
     let (cpu, written, used) = (subject.cgroup.cpu()?, disk.written()?, used(&disk)?);
+    let journaled = disk.journaled();
     let (said, peaks) = watch(&subject.cgroup, || 0.0, || pull(&subject, &names, &names[1]));
     let said = said?;
     disk.sync()?;
@@ -301,6 +310,7 @@ fn update(
         cpu: subject.cgroup.cpu()? - cpu,
         memory: (peaks.resident - idle).max(0.0),
         written: disk.written()? - written,
+        journal: disk.journaled().zip(journaled).map(|(now, before)| now - before),
         added: self::used(&disk)? - used,
         by_delta: said.contains("Delta from"),
     })

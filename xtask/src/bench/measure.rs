@@ -201,6 +201,17 @@ impl Disk {
         self.count(4)
     }
 
+    /// Bytes in ext4's journal so far, to a block for each transaction; nothing on a file system without.
+    pub fn journaled(&self) -> Option<f64> {
+        let name = self.device.trim_start_matches("/dev/");
+        let text = fs::read_to_string(format!("/proc/fs/jbd2/{name}-8/info")).ok()?;
+        let number = |what: &str| -> Option<f64> {
+            let line = text.lines().find(|line| line.contains(what))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        Some(number(" transactions (")? * number("logged blocks per transaction")? * 4096.0)
+    }
+
     /// Flushes of the device so far.
     pub fn flushes(&self) -> Result<f64> {
         self.count(15)
