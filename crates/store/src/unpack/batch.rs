@@ -12,8 +12,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What an entry takes besides its content: half a page on average, and what is written for its inode.
-const ENTRY: u64 = 2048;
+/// What an entry takes besides its content: half a page on average, its inode and its place in a directory.
+const ENTRY: u64 = 3072;
 
 /// Files that are kept open until their batch is on the device, at most; others are opened again by their names.
 const OPEN: u64 = 4000;
@@ -165,9 +165,9 @@ fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Batch>) -> Result
     Ok(())
 }
 
-/// A thirty-second of memory, 4 to 32 MiB: two of them must not push out what the device is working with, and two are
-/// what a power failure costs at most. Larger ones would be fewer requests: each sync writes some twenty blocks of
-/// bitmaps, inodes and journal for itself.
+/// A thirty-second of memory, 4 to 26 MiB: two of them and the file system's own blocks must not push out what the device
+/// is working with, and two are what a power failure costs at most. Larger ones would be fewer requests: each sync
+/// writes some thirty blocks of bitmaps, inodes and journal for itself.
 fn byte_limit() -> u64 {
     #[cfg(feature = "known-bad")]
     if let Some(limit) = fault::batch_limit() {
@@ -176,7 +176,7 @@ fn byte_limit() -> u64 {
     let info = rustix::system::sysinfo();
     #[allow(clippy::useless_conversion, reason = "the kernel's long has 32 bits on some targets")]
     let memory = u64::from(info.mem_unit).max(1).saturating_mul(info.totalram.into());
-    (memory / 32).clamp(4 << 20, 32 << 20)
+    (memory / 32).clamp(4 << 20, 26 << 20)
 }
 
 /// An eighth of the descriptors this process may have, so that several layers can be unpacked at once.
