@@ -229,18 +229,27 @@ fn all_is_as_it_was() {
 #[test]
 fn a_full_device_can_be_emptied() {
     ground::run(|g| {
-        let disk = Disk::make();
-        let options = Options {
-            binary: g.binary.clone(),
-            data_root: Some(disk.at().join("root")),
-            ..Options::default()
-        };
-        let daemon = Daemon::start(Kind::Ours, options).unwrap();
-        let docker = daemon.docker();
-        docker.ok(&["pull", "-q", &g.busybox]);
-        disk.leave(0);
-        docker.ok(&["rmi", &g.busybox]);
-        assert_eq!(docker.ok(&["images", "-aq"]), "");
+        // Blocks of 1 KiB leave odd ones behind; of 4 KiB nothing is left, and nothing is reserved for root.
+        for (options, is_full) in [("-O ^has_journal", false), ("-b 4096", true)] {
+            let disk = Disk::of(DISK, 8192, options);
+            let options = Options {
+                binary: g.binary.clone(),
+                data_root: Some(disk.at().join("root")),
+                ..Options::default()
+            };
+            let daemon = Daemon::start(Kind::Ours, options).unwrap();
+            let docker = daemon.docker();
+            docker.ok(&["pull", "-q", &g.busybox]);
+            docker.ok(&["tag", &g.busybox, "other"]);
+            disk.leave(0);
+            if is_full {
+                let ran = docker.run(&["tag", "other", "third"]);
+                assert!(ran.code != 0, "there is room for one name more");
+            }
+            docker.ok(&["rmi", "other"]);
+            docker.ok(&["rmi", &g.busybox]);
+            assert_eq!(docker.ok(&["images", "-aq"]), "");
+        }
     });
 }
 

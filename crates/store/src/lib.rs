@@ -28,6 +28,7 @@ pub mod mount_points;
 mod overlay;
 mod partial;
 mod rebuild;
+mod reserve;
 pub mod restart;
 pub mod rw;
 mod spool;

@@ -6,6 +6,7 @@
 use crate::durable;
 use crate::error::Result;
 use crate::images::ImageId;
+use crate::reserve::Reserve;
 use json::{Deserialize, Serialize};
 use oci::digest::Digest;
 use oci::reference::Reference;
@@ -33,6 +34,7 @@ struct Read {
 pub struct Tags {
     path: PathBuf,
     repositories: Mutex<Repositories>,
+    reserve: Reserve,
 }
 
 impl Tags {
@@ -61,6 +63,7 @@ impl Tags {
             }
         }
         Ok(Tags {
+            reserve: Reserve::keep(path.with_file_name("balena-reserve")),
             path,
             repositories: Mutex::new(repositories),
         })
@@ -84,17 +87,18 @@ impl Tags {
         self.change(|repositories| repositories.entry(repository).or_default().insert(name, id.clone()))
     }
 
-    /// Takes a name away, durably; returns the image that had it.
+    /// Takes a name away, durably, also on a full device; returns the image that had it.
     pub fn remove(&self, reference: &Reference) -> Result<Option<ImageId>> {
         let (repository, name) = key(reference);
-        self.change(|repositories| {
+        let take = |repositories: &mut Repositories| {
             let names = repositories.get_mut(&repository)?;
             let old = names.remove(&name);
             if names.is_empty() {
                 repositories.remove(&repository);
             }
             old
-        })
+        };
+        self.reserve.lend(|| self.change(take))
     }
 
     /// Changes a copy, writes it, and only then lets it be seen.
