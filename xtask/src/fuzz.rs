@@ -135,14 +135,16 @@ struct Done {
 /// files as root.
 fn one(program: &Path, place: &Path, name: &str, seconds: u64) -> Result<Done> {
     let (corpus, failures) = (place.join("corpus").join(name), place.join("failures").join(name));
-    for directory in [&corpus, &failures] {
+    // Not over /tmp: the checkout may lie there.
+    let passing = place.join("passing");
+    for directory in [&corpus, &failures, &passing] {
         fs::create_dir_all(directory).map_err(|e| format!("make {}: {e}", directory.display()))?;
     }
     let script = "set -e
         for place in \"$1\" \"$2\"; do mount --bind \"$place\" \"$place\"; done
         mount -o remount,bind,ro / || true
-        mount -t tmpfs tmpfs /tmp
-        shift 2
+        mount -t tmpfs tmpfs \"$3\"
+        shift 3
         exec \"$@\"";
     let log = failures.join("log");
     let file = fs::File::create(&log).map_err(|e| format!("make {}: {e}", log.display()))?;
@@ -152,7 +154,7 @@ fn one(program: &Path, place: &Path, name: &str, seconds: u64) -> Result<Done> {
             let mut command = Command::new("unshare");
             command
                 .args(["--mount", "sh", "-c", script, "sh"])
-                .args([&corpus, &failures]);
+                .args([&corpus, &failures, &passing]);
             command.arg(program);
             command
         }
@@ -169,6 +171,7 @@ fn one(program: &Path, place: &Path, name: &str, seconds: u64) -> Result<Done> {
     };
     command
         .env("BALENA_FUZZ", name)
+        .env("TMPDIR", &passing)
         .arg(&corpus)
         .arg(place.join("seeds").join(name))
         .arg(format!("-artifact_prefix={}/", failures.display()))
