@@ -301,6 +301,12 @@ impl Drop for Daemon {
                 end(pid.parse().unwrap_or(0));
             }
         }
+        // It starts anew in place, so that nobody else would notice.
+        let panicked = self
+            .log()
+            .lines()
+            .find(|line| line.contains("panicked at"))
+            .map(str::to_owned);
         let text = self.dir.path().display().to_string();
         for (pid, _) in processes_with(&text) {
             if pid.cast_unsigned() != std::process::id() {
@@ -316,6 +322,9 @@ impl Drop for Daemon {
         }
         if let Some((bridge, _)) = &self.options.bridge {
             remove_bridge(bridge);
+        }
+        if let Some(line) = panicked.filter(|_| self.kind == Kind::Ours && !std::thread::panicking()) {
+            panic!("the daemon panicked: {line}");
         }
     }
 }

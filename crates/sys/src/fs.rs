@@ -193,7 +193,9 @@ pub fn is_mount_point(path: &Path) -> io::Result<bool> {
 /// Says if a path is a mount point by proc(5)'s `mountinfo`, in which blanks and the like are `\\040`.
 fn is_listed(mounts: &[u8], path: &[u8]) -> bool {
     mounts.split(|&b| b == b'\n').any(|line| {
-        let place = line.split(|&b| b == b' ').nth(4).unwrap_or_default();
+        let Some(place) = line.split(|&b| b == b' ').nth(4) else {
+            return false;
+        };
         let mut plain = Vec::with_capacity(place.len());
         let mut rest = place;
         while let Some((&first, tail)) = rest.split_first() {
