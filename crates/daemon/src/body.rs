@@ -12,15 +12,14 @@ use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Chunks in flight.
 const DEPTH: usize = 4;
 
-/// For how long the rest of a refused body is taken. A client that is still sending would find the connection closed, and
-/// not read the answer that says why.
-const LINGER: Duration = Duration::from_millis(500);
+/// How much of a refused body is taken, bytes. A client that is still sending would find the connection closed, and not
+/// read the answer that says why; one that has read it sends no more.
+const SPILLED: usize = 32 << 20;
 
 /// A request's body as a blocking reader.
 pub fn incoming(body: hyper::body::Incoming) -> Box<dyn Read + Send> {
@@ -46,8 +45,7 @@ async fn pump(mut body: hyper::body::Incoming, send: mpsc::Sender<io::Result<Byt
         };
         let ends = item.is_err();
         if send.send(item).await.is_err() {
-            let _ = tokio::time::timeout(LINGER, spill(&mut body)).await;
-            return;
+            return spill(body).await;
         }
         if ends {
             return;
@@ -55,9 +53,14 @@ async fn pump(mut body: hyper::body::Incoming, send: mpsc::Sender<io::Result<Byt
     }
 }
 
-/// Takes the rest of a body that its verb did not want.
-async fn spill(body: &mut hyper::body::Incoming) {
-    while let Some(Ok(_)) = body.frame().await {}
+/// Takes the rest of a body that its verb did not want, or much of it.
+async fn spill(mut body: hyper::body::Incoming) {
+    let mut left = SPILLED;
+    while left > 0
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+    }
 }
 
 struct Input {

@@ -122,7 +122,6 @@ fn run(settings: settings::Settings, args: &[String]) -> Result<(), String> {
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
-        .enable_time()
         .max_blocking_threads(1)
         .build()
         .map_err(|e| format!("start the HTTP runtime: {e}"))?;
