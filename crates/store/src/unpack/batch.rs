@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What an entry takes besides its content: half a page on average, its inode and its place in a directory.
-const ENTRY: u64 = 3072;
+const ENTRY: u64 = 2048;
 
 /// Files that are kept open until their batch is on the device, at most; others are opened again by their names.
 const OPEN: u64 = 4000;
