@@ -41,6 +41,10 @@ impl Volumes {
 
     /// A user is gone; the last one's going unmounts the volume.
     pub fn let_go(&self, name: &str, user: &str) -> Result<()> {
+        // Without options there is nothing to wait for, be a share of another volume ever so dead.
+        let Some(volume) = self.get(name)?.filter(|volume| !volume.options.is_empty()) else {
+            return Ok(());
+        };
         let mut held = self.held.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let Some(users) = held.get_mut(name) else {
             return Ok(());
@@ -50,10 +54,7 @@ impl Volumes {
             return Ok(());
         }
         held.remove(name);
-        match self.get(name)? {
-            Some(volume) => unmount(&volume),
-            None => Ok(()),
-        }
+        unmount(&volume)
     }
 
     /// Unmounts volumes with options that nobody holds: what a killed daemon left. Gives what could not be.
