@@ -224,8 +224,8 @@ const OPTIONS: &[Opt] = &[
     opt(
         "delta-storage-opt",
         "delta-storage-opts",
-        List,
-        "Storage driver options of the second store; none are needed",
+        Ignored,
+        "Accepted and ignored: the second store's driver needs none",
     ),
     opt(
         "max-concurrent-downloads",

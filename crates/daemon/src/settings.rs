@@ -280,8 +280,6 @@ fn pools(given: &Given) -> Result<Option<Vec<network::Pool>>, String> {
 
 /// The second store, which must be of the kind that we read.
 fn delta_data_root(given: &Given) -> Result<Option<PathBuf>, String> {
-    // Of the kernel's driver there is nothing to be set.
-    let _ = given.list("delta-storage-opt");
     match given.text("delta-storage-driver", "").as_str() {
         "" | "overlay2" => {}
         other => {

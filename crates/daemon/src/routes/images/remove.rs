@@ -20,6 +20,8 @@ fn run(engine: &Arc<Engine>, request: Request) -> Result<Answer> {
         ));
     }
     let platform = platform_of(engine, &request, "platforms")?;
-    engine::image::find_for(engine, request.parameter("name"), platform.as_ref())?;
+    if platform.is_some() {
+        engine::image::find_for(engine, request.parameter("name"), platform.as_ref())?;
+    }
     Answer::json(&engine::tag::remove(engine, request.parameter("name"), force, !keep)?)
 }
