@@ -6,6 +6,7 @@
 //! outside the directory: every step is relative to a descriptor of a directory inside it.
 
 mod batch;
+mod early;
 mod parents;
 mod reuse;
 mod split;
@@ -185,7 +186,7 @@ impl Pauses {
         }
     }
 
-    fn is_due<R: BufRead, T: Tap>(&self, reader: &Reader<R, T>, batches: &Batches) -> bool {
+    fn is_due<R: BufRead, T: Tap>(&self, reader: &Reader<R, T>, batches: &mut Batches) -> bool {
         batches.is_due() || (self.keeper.is_some() && reader.position() >= self.next)
     }
 

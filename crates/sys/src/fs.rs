@@ -30,6 +30,19 @@ pub fn drop_cache_of(fd: impl AsFd, offset: u64, bytes: u64) -> io::Result<()> {
     Ok(rustix::fs::fadvise(fd, offset, bytes, Advice::DontNeed)?)
 }
 
+/// Waits until some bytes of a file are on their way to the device and have arrived in it, which may still lose them with
+/// power: neither its cache is flushed nor is anything written that says where they are (`sync_file_range(2)`).
+pub fn write_back(fd: impl AsFd, offset: u64, bytes: u64) -> io::Result<()> {
+    let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let number = |value: u64| i64::try_from(value).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let (offset, bytes) = (number(offset)?, number(bytes)?);
+    // SAFETY: takes numbers only, and the descriptor is open while it is borrowed.
+    match unsafe { libc::sync_file_range(fd.as_fd().as_raw_fd(), offset, bytes, all) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Has the kernel begin to read some bytes of a file, without waiting for them.
 pub fn will_need(fd: impl AsFd, offset: u64, bytes: u64) -> io::Result<()> {
     let bytes = std::num::NonZeroU64::new(bytes);

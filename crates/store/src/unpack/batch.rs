@@ -1,19 +1,30 @@
 //! Makes files durable behind the writer's back, a batch at a time, and gives their memory back to the system.
 //!
-//! A thread runs `syncfs`, then `FADV_DONTNEED` over the batch's files. The hand-over waits for the batch before, so
-//! that at most two batches are in the page cache: one on its way to the device, one being written.
+//! A thread runs `syncfs`, then `FADV_DONTNEED` over the batch's files. Meanwhile the writer goes on, but only so far.
+//! Two things are bounded: what a power failure costs, and what is in the page cache, which large files leave early
+//! ([`Early`]). Most of both is the batch's, for each sync writes some thirty blocks of bitmaps, inodes and journal for
+//! itself, and little is enough to keep the writer at work meanwhile.
 
+use super::early::Early;
 use crate::checkpoint::Pending;
 use crate::error::{Doing, Result};
 use crate::fault::{self, Fault};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What an entry takes besides its content: half a page on average, its inode and its place in a directory.
+/// What an entry takes in the page cache besides its content: half a page on average, its inode and its place in a
+/// directory.
 const ENTRY: u64 = 2048;
+
+/// Bytes that a power failure costs: in a batch, and in the next one while it is on its way.
+const LOST: Limits = Limits {
+    batch: 46 << 20,
+    ahead: 16 << 20,
+};
 
 /// Files that are kept open until their batch is on the device, at most; others are opened again by their names.
 const OPEN: u64 = 4000;
@@ -38,11 +49,25 @@ pub(super) struct Batches {
     to: Option<SyncSender<Batch>>,
     thread: Option<JoinHandle<Result<()>>>,
     batch: Batch,
+    early: Early,
+    /// Bytes of the batch, and those of them that are in the page cache.
     bytes: u64,
+    cached: u64,
     name_bytes: usize,
-    byte_limit: u64,
+    /// Tells that a batch is on the device; whether one is on its way.
+    done: Receiver<()>,
+    under_way: bool,
+    lost: Limits,
+    in_cache: Limits,
     descriptor_limit: usize,
     begun: Instant,
+}
+
+/// Bytes of a batch, and of the next one while it is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limits {
+    batch: u64,
+    ahead: u64,
 }
 
 impl Batches {
@@ -50,32 +75,44 @@ impl Batches {
     pub fn start(directory: &Path) -> Result<Batches> {
         let root = crate::durable::open_directory(directory)?;
         let (to, from) = sync_channel(0);
+        let (tell, done) = sync_channel(1);
         let shown = directory.to_owned();
         let thread = std::thread::Builder::new()
             .name("layer-sync".into())
             .stack_size(64 * 1024);
         let thread = thread
-            .spawn(move || sync(root.as_fd(), &shown, &from))
+            .spawn(move || sync(root.as_fd(), &shown, &from, &tell))
             .doing("start a thread to sync", directory)?;
         Ok(Batches {
             to: Some(to),
             thread: Some(thread),
             batch: Batch::default(),
+            early: Early::default(),
             bytes: 0,
+            cached: 0,
             name_bytes: 0,
-            byte_limit: byte_limit(),
+            done,
+            under_way: false,
+            lost: lost(),
+            in_cache: in_cache(),
             descriptor_limit: descriptor_limit(),
             begun: Instant::now(),
         })
     }
 
-    /// Counts bytes just written to a file that goes on.
-    pub fn wrote(&mut self, bytes: u64) {
-        self.bytes += bytes;
+    /// Takes note of a range just written to a file that goes on.
+    pub fn wrote(&mut self, file: &OwnedFd, range: Range<u64>) -> Result<()> {
+        self.bytes += range.end - range.start;
+        self.cached += range.end - range.start;
+        let gone = self.early.wrote(file, range)?;
+        self.cached = self.cached.saturating_sub(gone);
+        Ok(())
     }
 
     /// Takes a file that is complete, with its clean path.
-    pub fn file(&mut self, file: OwnedFd, path: &[u8]) {
+    pub fn file(&mut self, file: OwnedFd, path: &[u8]) -> Result<()> {
+        let gone = self.early.file(&file)?;
+        self.cached = self.cached.saturating_sub(gone);
         match self.batch.files.len() < self.descriptor_limit {
             true => self.batch.files.push(file),
             // To let go of pages is worth no more memory than this; an archive chooses how long its names are.
@@ -86,6 +123,7 @@ impl Batches {
             false => {}
         }
         self.entry();
+        Ok(())
     }
 
     /// Takes a file that goes on: a large one is let go of in pieces.
@@ -98,12 +136,26 @@ impl Batches {
 
     /// Counts an entry without content.
     pub fn entry(&mut self) {
-        self.bytes += ENTRY;
+        self.cached += ENTRY;
     }
 
-    /// Says if it is time for [`Batches::hand_over`].
-    pub fn is_due(&self) -> bool {
-        self.bytes >= self.byte_limit || (self.bytes > 0 && self.begun.elapsed() >= AGE)
+    /// Says if it is time for [`Batches::hand_over`]. To be asked after every entry and piece of a file, for it waits
+    /// when the writer is too far ahead.
+    pub fn is_due(&mut self) -> bool {
+        let is_past =
+            |limit: fn(&Limits) -> u64| self.bytes >= limit(&self.lost) || self.cached >= limit(&self.in_cache);
+        let (is_full, is_ahead) = (is_past(|limits| limits.batch), is_past(|limits| limits.ahead));
+        if is_ahead {
+            self.wait();
+        }
+        is_full || (self.cached > 0 && self.begun.elapsed() >= AGE)
+    }
+
+    /// Waits for the batch that is on its way. If that ends in an error, the next hand-over reports it.
+    fn wait(&mut self) {
+        if std::mem::take(&mut self.under_way) {
+            let _ = self.done.recv();
+        }
     }
 
     /// Waits until everything is on the device, and reports what went wrong on the way.
@@ -114,13 +166,18 @@ impl Batches {
 
     /// Has everything so far made durable, and after that the checkpoint written that says so.
     pub fn hand_over(&mut self, checkpoint: Option<Pending>) -> Result<()> {
-        (self.bytes, self.name_bytes, self.begun) = (0, 0, Instant::now());
+        self.wait();
+        (self.bytes, self.cached, self.name_bytes, self.begun) = (0, 0, 0, Instant::now());
+        self.batch.files.extend(self.early.leave());
         let batch = Batch {
             checkpoint,
             ..std::mem::take(&mut self.batch)
         };
         match self.to.as_ref().map(|to| to.send(batch)) {
-            Some(Ok(())) => Ok(()),
+            Some(Ok(())) => {
+                self.under_way = true;
+                Ok(())
+            }
             // The thread ends early only with an error, which says what the matter is.
             _ => self.join(),
         }
@@ -146,7 +203,7 @@ impl Drop for Batches {
     }
 }
 
-fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Batch>) -> Result<()> {
+fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Batch>, done: &SyncSender<()>) -> Result<()> {
     while let Ok(batch) = batches.recv() {
         if !fault::is(Fault::NoDataSync) && !fault::is(Fault::RecordFirst) {
             sys::fs::syncfs(root).doing("sync file system of", shown)?;
@@ -161,22 +218,32 @@ fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Batch>) -> Result
         for name in batch.names {
             drop(crate::rebuild::open(root, &name));
         }
+        // Whoever does not wait for it has gone.
+        let _ = done.send(());
     }
     Ok(())
 }
 
-/// A thirty-second of memory, 4 to 26 MiB: two of them and the file system's own blocks must not push out what the device
-/// is working with, and two are what a power failure costs at most. Larger ones would be fewer requests: each sync
-/// writes some thirty blocks of bitmaps, inodes and journal for itself.
-fn byte_limit() -> u64 {
+fn lost() -> Limits {
     #[cfg(feature = "known-bad")]
-    if let Some(limit) = fault::batch_limit() {
-        return limit;
+    if let Some(batch) = fault::batch_limit() {
+        return Limits { batch, ahead: batch };
     }
+    LOST
+}
+
+/// Both together are a sixteenth of memory, 8 to 40 MiB: they and the file system's own blocks must not push out what the
+/// device is working with.
+fn in_cache() -> Limits {
     let info = rustix::system::sysinfo();
     #[allow(clippy::useless_conversion, reason = "the kernel's long has 32 bits on some targets")]
     let memory = u64::from(info.mem_unit).max(1).saturating_mul(info.totalram.into());
-    (memory / 32).clamp(4 << 20, 26 << 20)
+    let both = (memory / 16).clamp(8 << 20, 40 << 20);
+    let ahead = both / 4;
+    Limits {
+        batch: both - ahead,
+        ahead,
+    }
 }
 
 /// An eighth of the descriptors this process may have, so that several layers can be unpacked at once.

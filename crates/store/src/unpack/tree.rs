@@ -384,7 +384,7 @@ impl Tree {
             tolerate(sys::fs::set_xattr_of(&file, key, value), key, &shown())?;
         }
         set_times(&times(entry), |times| rustix::fs::futimens(&file, times)).doing("set times of", shown())?;
-        batches.file(file, place.path);
+        batches.file(file, place.path)?;
         Ok(content)
     }
 
@@ -453,8 +453,8 @@ impl Tree {
         while done < length {
             let sum = known.is_none().then_some(&mut crc);
             let n = self.piece(place, file, length - done, sum, reader)?;
+            batches.wrote(file, done..done + n)?;
             done += n;
-            batches.wrote(n);
             if done < length {
                 let done = Some(done);
                 pause(reader, batches, Middle { file, done })?;
@@ -501,11 +501,11 @@ impl Tree {
         rustix::fs::ftruncate(file, size).doing("set size of", self.parents.shown(place.path))?;
         for extent in extents {
             rustix::fs::seek(file, SeekFrom::Start(extent.offset)).doing("seek in", self.parents.shown(place.path))?;
-            let mut left = extent.length;
-            while left > 0 {
-                let n = self.piece(place, file, left, None, reader)?;
-                left -= n;
-                batches.wrote(n);
+            let (mut at, end) = (extent.offset, extent.offset.saturating_add(extent.length));
+            while at < end {
+                let n = self.piece(place, file, end - at, None, reader)?;
+                batches.wrote(file, at..at + n)?;
+                at += n;
                 pause(reader, batches, Middle { file, done: None })?;
             }
         }
