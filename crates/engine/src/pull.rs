@@ -177,17 +177,16 @@ fn finish(
     by_digest: Option<&Reference>,
     progress: &Progress,
 ) -> Result<(Digest, bool)> {
-    // The tag is last: whoever sees it sees a whole image.
+    // The names are last: whoever sees them sees a whole image.
     let name = match (reference.digest(), by_digest) {
         (Some(_), Some(by_digest)) => by_digest,
         _ => reference,
     };
     let before = engine.store.tags.get(name);
-    if let Some(by_digest) = by_digest {
-        engine.store.tags.set(by_digest, &id)?;
-    }
-    if reference.digest().is_none() && before.as_ref() != Some(&id) {
-        engine.store.tags.set(reference, &id)?;
+    let by_tag = (reference.digest().is_none() && before.as_ref() != Some(&id)).then_some(reference);
+    let names: Vec<&Reference> = by_digest.into_iter().chain(by_tag).collect();
+    engine.store.tags.set_all(&names, &id)?;
+    if by_tag.is_some() {
         engine.store.images.set_last_updated(&id, &api::time::now())?;
     }
     progress.status("", format!("Digest: {top_digest}"))?;

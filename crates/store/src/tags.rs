@@ -87,6 +87,15 @@ impl Tags {
         self.change(|repositories| repositories.entry(repository).or_default().insert(name, id.clone()))
     }
 
+    /// Gives an image several names in one step, durably.
+    pub fn set_all(&self, references: &[&Reference], id: &ImageId) -> Result<()> {
+        self.change(|repositories| {
+            for (repository, name) in references.iter().map(|reference| key(reference)) {
+                repositories.entry(repository).or_default().insert(name, id.clone());
+            }
+        })
+    }
+
     /// Takes a name away, durably, also on a full device; returns the image that had it.
     pub fn remove(&self, reference: &Reference) -> Result<Option<ImageId>> {
         let (repository, name) = key(reference);

@@ -12,6 +12,9 @@ use std::os::fd::OwnedFd;
 const LARGE: u64 = 256 << 10;
 /// Bytes of a file that are begun at once.
 const PIECE: u64 = 2 << 20;
+/// What is begun of a file that goes on ends at a multiple of this, so that no page is written twice: a page of any
+/// kernel.
+const PAGE: u64 = 64 << 10;
 /// Bytes that are on their way before the oldest of them are waited for.
 const UNDER_WAY: u64 = 8 << 20;
 
@@ -32,7 +35,7 @@ impl Early {
             self.current = range;
         }
         match length(&self.current) >= PIECE {
-            true => self.begin(file),
+            true => self.begin(file, self.current.end & !(PAGE - 1)),
             false => Ok(0),
         }
     }
@@ -40,7 +43,7 @@ impl Early {
     /// Notes that a file is complete. Returns the bytes that are out of memory by now.
     pub fn file(&mut self, file: &OwnedFd) -> Result<u64> {
         let done = match length(&self.current) >= LARGE {
-            true => self.begin(file)?,
+            true => self.begin(file, self.current.end)?,
             false => 0,
         };
         self.current = 0..0;
@@ -53,9 +56,9 @@ impl Early {
         std::mem::take(&mut self.under_way).into_iter().map(|(file, _)| file)
     }
 
-    fn begin(&mut self, file: &OwnedFd) -> Result<u64> {
-        let range = self.current.clone();
-        self.current = range.end..range.end;
+    fn begin(&mut self, file: &OwnedFd, end: u64) -> Result<u64> {
+        let range = self.current.start..end;
+        self.current.start = end;
         let file = file
             .try_clone()
             .doing("duplicate a descriptor of", "a file being unpacked")?;
@@ -93,13 +96,14 @@ mod tests {
         assert_eq!(early.wrote(&file, 0..LARGE - 1).unwrap(), 0);
         assert_eq!(early.file(&file).unwrap(), 0);
         assert_eq!(early.leave().count(), 0);
-        // One that is gone on with counts from there.
-        for at in 0..5 {
-            assert_eq!(
-                early.wrote(&file, 100 + at * PIECE..100 + (at + 1) * PIECE).unwrap(),
-                if at == 4 { PIECE } else { 0 }
-            );
+        // One that is gone on with counts from there, and in whole pages.
+        let mut at = 100;
+        for gone in [0, 0, 0, 0, PIECE - 100] {
+            assert_eq!(early.wrote(&file, at..at + PIECE).unwrap(), gone);
+            at += PIECE;
         }
+        assert_eq!(early.under_way[0].1, PIECE..2 * PIECE);
+        assert_eq!(early.current, 5 * PIECE..5 * PIECE + 100);
         early.wrote(&file, 0..LARGE).unwrap();
         assert_eq!(early.file(&file).unwrap(), PIECE);
         assert_eq!(early.leave().count(), 4);
