@@ -24,6 +24,49 @@ pub struct Summary {
     /// Until API 1.43; the same as `size`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_size: Option<i64>,
+    /// From API 1.47, by daemons that keep images for several platforms. Ours does not, nor does Docker's overlay2.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<ManifestSummary>,
+}
+
+/// What an index has for one platform, or beside one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSummary {
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// It is there with its layers.
+    pub available: bool,
+    pub size: ManifestSize,
+    /// `image`, `attestation` or `unknown`.
+    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ManifestImage>,
+}
+
+/// Bytes, with what is unpacked and without.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSize {
+    pub total: i64,
+    pub content: i64,
+}
+
+/// The image of one platform, and the IDs of the containers that use it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestImage {
+    pub platform: ManifestPlatform,
+    pub containers: Vec<String>,
+}
+
+/// A platform as OCI's descriptors have it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ManifestPlatform {
+    pub os: String,
+    pub architecture: String,
+    pub variant: String,
 }
 
 /// The answer to `GET /images/{name}/json`.

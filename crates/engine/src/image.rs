@@ -370,6 +370,7 @@ pub fn list(engine: &Engine, options: &ListOptions, version: (u32, u32)) -> Resu
             shared_size: -1,
             size,
             virtual_size: (version < (1, 44)).then_some(size),
+            manifests: Vec::new(),
         });
     }
     rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));

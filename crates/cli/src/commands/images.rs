@@ -1,17 +1,20 @@
 //! `images`: lists images.
 
 use super::formats::{self, choose};
+use super::image_tree::{self, Canvas};
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, table_of};
 use crate::templates::Value;
+use crate::terminal;
 use crate::units::{ago, created_at, short_id};
 use api::client::Request;
 use api::image::Summary;
 use api::progress::{human, human_precision};
 use oci::reference::Reference;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::rc::Rc;
 
 pub const COMMAND: Command = Command::new(
@@ -28,8 +31,9 @@ pub const COMMAND: Command = Command::new(
     formats::TABLE,
     Flag::bool("no-trunc", "Don't truncate output"),
     Flag::bool("quiet", "Only show image IDs").short('q'),
+    Flag::bool("tree", "List multi-platform images as a tree (EXPERIMENTAL)"),
 ]])
-.examples(&["images", "images --filter dangling=true -q"]);
+.examples(&["images", "images --filter dangling=true -q", "images --tree"]);
 
 pub const TITLES: &[(&str, &str)] = &[
     ("ID", "IMAGE ID"),
@@ -81,6 +85,9 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let request = Request::get("/images/json")
         .flag("all", parsed.bool("all"))
         .query_unless_empty("filters", &formats::filters_of(&filters));
+    if parsed.bool("tree") {
+        return tree(cli, parsed, request);
+    }
     let list: Vec<Summary> = cli.client.send(request)?.json()?;
     let needs_digest = digests || format.contains("{{.Digest}}");
     let rows: Vec<Rc<Row>> = list
@@ -88,6 +95,35 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         .flat_map(|image| rows(image, trunc, needs_digest, digests))
         .collect();
     rows::write(cli, &format, TITLES, &rows)
+}
+
+fn tree(cli: &Cli, parsed: &Parsed, request: Request) -> Result<(), Failure> {
+    if !cli.client.speaks(47)? {
+        let version = cli.client.version()?;
+        return Err(Failure::new(format!(
+            "\"--tree\" requires API version 1.47, but the Docker daemon API version is {version}"
+        )));
+    }
+    let clashes = [
+        ("quiet", parsed.bool("quiet")),
+        ("no-trunc", parsed.bool("no-trunc")),
+        ("show-digest", parsed.bool("digests")),
+        ("format", parsed.given("format")),
+    ];
+    if let Some((name, _)) = clashes.iter().find(|(_, given)| *given) {
+        return Err(Failure::new(format!("--{name} is not yet supported with --tree")));
+    }
+    let list: Vec<Summary> = cli.client.send(request.flag("manifests", true))?.json()?;
+    let canvas = Canvas {
+        width: terminal::size().map_or(80, |[_, width]| usize::try_from(width).unwrap_or(80)),
+        terminal: terminal::is_output(),
+    };
+    let warning = match canvas.terminal {
+        true => format!("\x1b[93m{}\x1b[0m", image_tree::WARNING),
+        false => image_tree::WARNING.to_owned(),
+    };
+    let text = format!("{warning}\n{}", image_tree::draw(&list, parsed.bool("all"), canvas));
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
 /// The rows of an image: one per tag, or per tag and digest, or one for an image without a name.

@@ -20,6 +20,7 @@ mod history;
 mod image_delta;
 mod image_inspect;
 mod image_prune;
+mod image_tree;
 mod image_verify;
 mod images;
 mod import;
