@@ -1,11 +1,14 @@
 //! Deltas between images made by hand, as the artifacts that a registry holds.
 
+use crate::Daemon;
 use crate::image::{Image, Layer, MANIFEST, Tar, sha256};
 use delta::make::Survey;
 use delta::rsync::{self, Signature};
 use delta::{Contents, FileId};
 use serde_json::{Value, json};
+use std::fs;
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 const ARTIFACT: &str = "application/vnd.balena.delta.v1";
 const DELTA: &str = "application/vnd.balena.delta.layer.v1";
@@ -154,4 +157,25 @@ pub fn index(artifacts: &[Artifact]) -> Vec<u8> {
     let list: Vec<&Value> = artifacts.iter().map(|artifact| &artifact.descriptor).collect();
     let index = json!({"schemaVersion": 2, "mediaType": crate::image::INDEX, "manifests": list});
     index.to_string().into_bytes()
+}
+
+/// Bytes that do not compress.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        bytes.extend_from_slice(&x.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// The delta that an interrupted pull kept, if it has one.
+pub fn kept_delta(daemon: &Daemon) -> Option<PathBuf> {
+    let pulls = fs::read_dir(daemon.data_root().join("balena-pulls")).ok()?;
+    let kept = pulls.flatten().map(|entry| entry.path().join("delta"));
+    kept.into_iter().find(|path| path.is_file())
 }

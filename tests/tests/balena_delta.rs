@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
-use tests::delta::balena_image;
+use std::time::Duration;
+use tests::client::within;
+use tests::delta::{balena_image, kept_delta, noise};
+use tests::double::{Double, Fault};
 use tests::image::{self, Image, Layer, Tar};
 use tests::{Daemon, Kind, ground};
 
@@ -144,5 +147,57 @@ fn pulled_it_is_its_target() {
         let ran = docker.run(&["pull", &name]);
         assert_eq!(ran.code, 1, "{}", ran.out);
         assert_eq!(stored(&daemon), before);
+    });
+}
+
+#[test]
+fn killed_in_the_middle_it_goes_on() {
+    ground::run(|g| {
+        let busybox = image::busybox_layer().unwrap();
+        let app = |seed: u64| {
+            let tar =
+                Tar::default()
+                    .file("library", 0o644, &noise(1, 1_500_000))
+                    .file("new", 0o644, &noise(seed, 5_000_000));
+            Image::new(
+                vec![busybox.clone(), Layer::gzip(&tar.bytes())],
+                json!({"Cmd": ["true"]}),
+            )
+        };
+        let (old, new) = (app(2), app(3));
+        let delta = balena_image(&old, &new);
+        let length = delta.layers[1].blob.len() as u64;
+        let mut daemon = g.daemon();
+        let base = g.registry.push("app", "old", &old).unwrap();
+        daemon.docker().ok(&["pull", "-q", &base]);
+        let before = stored(&daemon);
+        let slow = Double::start(delta.clone(), Fault::Slow(length / 16)).unwrap();
+        let mut client = daemon.docker().spawn(&["pull", &slow.reference()]);
+        let kept = |daemon: &Daemon| kept_delta(daemon).and_then(|path| Some(path.metadata().ok()?.len()));
+        assert!(within(Duration::from_secs(60), || kept(&daemon) > Some(length / 2)));
+        daemon.kill();
+        let _ = client.wait();
+        daemon.up().unwrap();
+        let kept_bytes = kept(&daemon).expect("what was kept stays");
+        assert!(kept_bytes < length, "it was stopped in the middle");
+        // A network that breaks in between costs nothing either: what has come is kept.
+        let cut = Double::start(delta.clone(), Fault::Truncated).unwrap();
+        let ran = daemon.docker().run(&["pull", &cut.reference()]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        let kept_bytes = kept(&daemon).expect("what was kept stays").max(kept_bytes);
+        let good = Double::start(delta.clone(), Fault::None).unwrap();
+        daemon.docker().ok(&["pull", "-q", &good.reference()]);
+        assert_eq!(
+            good.sent(),
+            length - kept_bytes,
+            "of {length} bytes {kept_bytes} were here"
+        );
+        assert_eq!(kept(&daemon), None);
+        let id = daemon.docker().ok(&["inspect", "-f", "{{.Id}}", &good.reference()]);
+        assert_eq!(id, new.id());
+        let verified = daemon.cli().run(&["image", "verify", "--deep", &good.reference()]);
+        assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+        assert_eq!(stored(&daemon).0, before.0 + 1);
+        assert_eq!(daemon.left_behind(), Vec::<String>::new());
     });
 }

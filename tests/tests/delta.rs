@@ -7,24 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 use tests::client::within;
-use tests::delta::{self, Artifact, Delta};
+use tests::delta::{self, Artifact, Delta, kept_delta, noise};
 use tests::double::{Double, Fault};
 use tests::image::{self, INDEX, Image, Layer, Tar};
 use tests::{Daemon, Ground, ground};
-
-/// Bytes that do not compress.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        bytes.extend_from_slice(&x.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
 
 /// An image and a later one of it, with the delta of the layer that changed.
 struct Update {
@@ -360,13 +346,6 @@ fn large_update() -> Update {
         new: Image::new(vec![busybox, new], config()),
         delta,
     }
-}
-
-/// The delta that an interrupted pull kept, if it has one.
-fn kept_delta(daemon: &Daemon) -> Option<PathBuf> {
-    let pulls = fs::read_dir(daemon.data_root().join("balena-pulls")).ok()?;
-    let kept = pulls.flatten().map(|entry| entry.path().join("delta"));
-    kept.into_iter().find(|path| path.is_file())
 }
 
 /// Begins to pull the new image, and stops it with half of the delta here. Returns bytes that were kept.

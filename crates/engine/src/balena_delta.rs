@@ -12,7 +12,7 @@ use oci::config::ImageConfig;
 use oci::digest::Digest;
 use oci::tar::{Kind, Reader};
 use std::io::{self, BufReader, Read};
-use store::{BaseTar, ChainId, DiffId, ImageId, LayerId, OtherStore, UnpackedLayer};
+use store::{BaseTar, ChainId, DiffId, ImageId, LayerId, OtherStore, StagedLayer, UnpackedLayer};
 
 const BASE: &str = "io.resin.delta.base";
 const CONFIG: &str = "io.resin.delta.config";
@@ -111,12 +111,12 @@ impl<'a> Base<'a> {
         )))
     }
 
-    /// Makes the target's layer `index` on top of `below` from a layer of the delta image, an uncompressed tar.
+    /// Makes the target's layer `index` where it is `staged` from a layer of the delta image, an uncompressed tar.
     pub fn layer(
         &mut self,
         target: &Target,
         index: usize,
-        below: Option<&ChainId>,
+        staged: StagedLayer,
         tar: &mut dyn Read,
     ) -> store::Result<UnpackedLayer> {
         let broken = |e: oci::tar::TarError| match e {
@@ -129,14 +129,14 @@ impl<'a> Base<'a> {
         let mut reader = Reader::with_tap(BufReader::with_capacity(64 << 10, tar), ());
         let Some(entry) = reader.next_entry().map_err(broken)? else {
             reader.finish().map_err(broken)?;
-            return self.same(target, index, below);
+            return self.same(target, index, staged);
         };
         if entry.name != FILE.as_bytes() || entry.kind != Kind::Regular {
             return Err(store::Error::Invalid(
                 "invalid delta image: a layer has another file than a delta".into(),
             ));
         }
-        let layer = self.patched(target, index, below, &mut reader)?;
+        let layer = self.patched(target, index, staged, &mut reader)?;
         if reader.next_entry().map_err(broken)?.is_some() {
             return Err(store::Error::Invalid(
                 "invalid delta image: a layer has more than a delta".into(),
@@ -154,9 +154,10 @@ impl<'a> Base<'a> {
         below: Option<&ChainId>,
         delta: Option<std::fs::File>,
     ) -> store::Result<UnpackedLayer> {
+        let staged = self.engine.store.layers.stage(below)?;
         match delta {
-            Some(file) => self.patched(target, index, below, &mut BufReader::with_capacity(64 << 10, file)),
-            None => self.same(target, index, below),
+            Some(file) => self.patched(target, index, staged, &mut BufReader::with_capacity(64 << 10, file)),
+            None => self.same(target, index, staged),
         }
     }
 
@@ -164,10 +165,9 @@ impl<'a> Base<'a> {
         &mut self,
         target: &Target,
         index: usize,
-        below: Option<&ChainId>,
+        staged: StagedLayer,
         delta: &mut dyn Read,
     ) -> store::Result<UnpackedLayer> {
-        let layers = &self.engine.store.layers;
         let bytes = self.tar.bytes();
         // Copies may repeat, and every byte of the result is written: more than there is room for is a bomb.
         let limit = self
@@ -177,13 +177,19 @@ impl<'a> Base<'a> {
             .saturating_mul(2)
             .saturating_add(64 << 20);
         let wanted = target.diffs()[index].clone();
-        let failed = |error: PatchError| store::Error::Invalid(error.to_string());
+        let failed = |error: PatchError| match error {
+            PatchError::Read(source) => store::Error::Io {
+                doing: "read layer".into(),
+                source,
+            },
+            other => store::Error::Invalid(other.to_string()),
+        };
         let mut patched = Patched::new(delta, &mut self.tar, bytes, limit, wanted).map_err(failed)?;
-        layers.stage(below)?.unpack(&mut patched as &mut dyn Read)
+        staged.unpack_made(&mut patched as &mut dyn Read)
     }
 
     /// The base's layer once more: on another parent, or from the other store.
-    fn same(&mut self, target: &Target, index: usize, below: Option<&ChainId>) -> store::Result<UnpackedLayer> {
+    fn same(&mut self, target: &Target, index: usize, staged: StagedLayer) -> store::Result<UnpackedLayer> {
         if self.diffs.get(index) != Some(&target.diffs()[index]) {
             return Err(store::Error::Invalid(format!(
                 "invalid delta image: layer {index} is empty, and the base has another one there"
@@ -194,7 +200,6 @@ impl<'a> Base<'a> {
             Place::Elsewhere(other) => other.base_tar(&self.diffs[..=index], index)?,
         };
         let mut whole = Whole { tar, at: 0 };
-        let staged = self.engine.store.layers.stage(below)?;
         staged.unpack(&mut whole as &mut dyn Read)
     }
 }

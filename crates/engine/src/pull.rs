@@ -228,10 +228,13 @@ fn by_balena_delta(
         };
         progress.status(short, "Pulling fs layer")?;
         let meter = progress.meter(short, layer.size, &sum);
-        let download = Download::start(engine, repository, layer, 0, meter)?;
+        let partial = engine.store.layers.partial(below, &chain, &[&layer.digest]);
+        let offset = partial.as_ref().map_or(0, |partial| partial.offset().min(layer.size));
+        let download = Download::start(engine, repository, layer, offset, meter)?;
         let made = download.unpack(layer, |blob| {
-            let mut stream = store::Decompressed::open(blob)?;
-            let made = base.layer(target, index, below, &mut stream)?;
+            let mut staged = engine.store.layers.stage_pull(below, partial)?;
+            let mut stream = store::Decompressed::open(staged.keep_delta(blob)?)?;
+            let made = base.layer(target, index, staged, &mut stream)?;
             stream.drain().map_err(|source| store::Error::Io {
                 doing: "read the rest of the blob".into(),
                 source,

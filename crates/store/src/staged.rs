@@ -108,6 +108,35 @@ impl StagedLayer {
         Ok(Spooled::new(before, rest, Some(spool)))
     }
 
+    /// Unpacks an uncompressed tar that is made, from its first byte on, of a delta of [`StagedLayer::keep_delta`]. As
+    /// [`StagedLayer::unpack_blob`].
+    pub fn unpack_made(mut self, mut tar: impl Read) -> Result<UnpackedLayer> {
+        let result = self.run_made(&mut tar);
+        if let Err(error) = &result {
+            self.keep = self.spool.is_some() && is_interruption(error);
+        }
+        result.map(|outcome| UnpackedLayer { staged: self, outcome })
+    }
+
+    fn run_made(&self, tar: &mut dyn Read) -> Result<Outcome> {
+        let (before, keeper) = self.going_on()?;
+        if let Some(checkpoint) = before {
+            skip(tar, checkpoint.place.tar)?;
+        }
+        self.run(tar, before, keeper, None)
+    }
+
+    /// Of a delta that is kept: where an earlier pull was, and who notes where this one is.
+    fn going_on(&self) -> Result<(Option<&Checkpoint>, Option<Keeper>)> {
+        match (&self.partial, &self.spool) {
+            (Some(partial), Some(spool)) => {
+                let keeper = self.keeper(partial, Input::Delta(spool.clone()))?;
+                Ok((partial.checkpoint.as_ref(), Some(keeper)))
+            }
+            _ => Ok((None, None)),
+        }
+    }
+
     /// Unpacks what a delta makes of the base's layers, which are those that its head names, in that order. As
     /// [`StagedLayer::unpack_blob`] if the delta is one of [`StagedLayer::keep_delta`], else as [`StagedLayer::unpack`];
     /// files that are in the base already are linked instead of written. The delta is read to its very end. Nothing of
@@ -139,11 +168,7 @@ impl StagedLayer {
         // Who unpacks hashes.
         let mut target = delta::Target::new(pieces, known.clone()).unhashed();
         let reuse = Reuse::new(target.hints(), known, below);
-        let (mut before, mut keeper) = (None, None);
-        if let (Some(partial), Some(spool)) = (&self.partial, &self.spool) {
-            before = partial.checkpoint.as_ref();
-            keeper = Some(self.keeper(partial, Input::Delta(spool.clone()))?);
-        }
+        let (before, keeper) = self.going_on()?;
         if let Some(checkpoint) = before {
             target.skip(checkpoint.place.tar).map_err(wrong)?;
         }
@@ -188,15 +213,7 @@ impl StagedLayer {
         let keeper = keeper.transpose()?;
         if let Some(checkpoint) = before {
             // What lies between the place where decompression could begin and the place reached.
-            let again = checkpoint.place.tar - checkpoint.point.output;
-            let skipped = io::copy(&mut stream.by_ref().take(again), &mut io::sink());
-            let skipped = skipped.map_err(|source| Error::Io {
-                doing: "read layer".into(),
-                source,
-            })?;
-            if skipped != again {
-                return Err(Error::Invalid("a checkpoint is beyond the end of its layer".into()));
-            }
+            skip(&mut stream, checkpoint.place.tar - checkpoint.point.output)?;
         }
         let outcome = self.run(&mut stream, before, keeper, None)?;
         // What follows the archive is part of the blob and of its digest.
@@ -239,6 +256,18 @@ impl StagedLayer {
             size: outcome.size,
             cache_id: self.cache_id.clone(),
         }
+    }
+}
+
+/// Passes what an earlier pull unpacked already.
+fn skip(tar: &mut dyn Read, bytes: u64) -> Result<()> {
+    let skipped = io::copy(&mut tar.take(bytes), &mut io::sink()).map_err(|source| Error::Io {
+        doing: "read layer".into(),
+        source,
+    })?;
+    match skipped == bytes {
+        true => Ok(()),
+        false => Err(Error::Invalid("a checkpoint is beyond the end of its layer".into())),
     }
 }
 

@@ -38,7 +38,11 @@ pub enum PatchError {
 
 impl From<PatchError> for io::Error {
     fn from(error: PatchError) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, error)
+        match error {
+            // What became of the delta on its way here is no fault of its own.
+            PatchError::Read(source) => source,
+            other => io::Error::new(io::ErrorKind::InvalidData, other),
+        }
     }
 }
 
