@@ -5,103 +5,36 @@
 //! the call moved. Both sides do so, in the same order and windows, before the corrections are applied; an address
 //! that is foreseen wrongly, or bytes that only looked like one, cost a correction, as they would have without.
 //!
-//! Understood are 64-bit little-endian ELF files for x86-64 (distances after call, jump, conditional jump, and in
-//! RIP-relative operands) and AArch64 (branches and ADRP). In segments that are not executable, for both: 64-bit
-//! addresses; 32-bit words that were seen to change before, which change the same way; distances into code.
+//! Understood are little-endian ELF files for four machines, whose code is in [`crate::code`]; their headers; and in
+//! segments that are not executable addresses, 32-bit words that were seen to change before, which change the same way,
+//! distances into code, and Go's tables ([`crate::go`]).
 
+use crate::elf::{Beyond, Executable, Field, Machine, Segment, What};
+use crate::go::{Elsewhere, Go, Word};
+use crate::moves::{Earlier, Moves};
 use crate::patch::Copy;
-use std::io;
 
-/// A PT_LOAD segment of the old file, and by how much more its addresses move than its place in the file.
-#[derive(Clone, Debug)]
-pub(crate) struct Segment {
-    offset: u64,
-    address: u64,
-    in_file: u64,
-    in_memory: u64,
-    executable: bool,
-    pub adjust: i64,
-}
-
-/// Most segments that are understood.
-const SEGMENTS: usize = 16;
-/// Copies shorter than this tell nothing about where things moved.
-const TELLING: u64 = 32;
-/// Copies at least this long tell it of what lies between them, too.
-const MAIN: u64 = 4096;
-/// Copies before a place that are looked at for one it is in.
-const LOOK_BACK: usize = 12;
 /// Words below this are too common to be remembered.
 const SMALLEST: u32 = 256;
 const MEMORY_BITS: u32 = 15;
+/// Addresses from here on are not like other numbers.
+const LOWEST: u64 = 0x8000;
 /// Words that differ in so many low bits only, but not in the last two, are taken as of one kind.
 const KIND_BITS: u32 = 15;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Machine {
-    X86,
-    Arm,
-}
-
-/// The load segments of an ELF file, read by `read`; nothing if it is none that is understood.
-pub(crate) fn segments(
-    size: u64,
-    mut read: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
-) -> io::Result<Option<(Machine, Vec<Segment>)>> {
-    let mut head = [0; 64];
-    if size < 64 {
-        return Ok(None);
-    }
-    read(0, &mut head)?;
-    if head[..6] != *b"\x7fELF\x02\x01" {
-        return Ok(None);
-    }
-    let machine = match u16::from_le_bytes([head[18], head[19]]) {
-        62 => Machine::X86,
-        183 => Machine::Arm,
-        _ => return Ok(None),
-    };
-    let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    let start = word(&head, 32);
-    let count = usize::from(u16::from_le_bytes([head[56], head[57]]));
-    if head[54..56] != [56, 0] || count > 64 || start.checked_add(64 * 56).is_none_or(|end| end > size) {
-        return Ok(None);
-    }
-    let mut table = vec![0; count * 56];
-    read(start, &mut table)?;
-    let loads = table.chunks_exact(56).filter(|entry| entry[..4] == [1, 0, 0, 0]);
-    let segments: Vec<Segment> = loads
-        .map(|entry| Segment {
-            executable: entry[4] & 1 != 0,
-            offset: word(entry, 8),
-            address: word(entry, 16),
-            in_file: word(entry, 32),
-            in_memory: word(entry, 40),
-            adjust: 0,
-        })
-        .collect();
-    let fits = |segment: &Segment| {
-        let limit = 1u64 << 48;
-        segment.offset < limit && segment.address < limit && segment.in_file < limit && segment.in_memory < limit
-    };
-    Ok((segments.len() <= SEGMENTS && segments.iter().all(fits)).then_some((machine, segments)))
-}
-
-/// Works out each old segment's adjustment from the new file's segments.
-pub(crate) fn adjust(old: &mut [Segment], new: &[Segment]) {
-    for (old, new) in old.iter_mut().zip(new) {
-        let bias = |segment: &Segment| segment.address as i64 - segment.offset as i64;
-        old.adjust = bias(new) - bias(old);
-    }
-}
 
 /// What is known while one piece is made.
 pub(crate) struct Foresight {
     machine: Machine,
+    wide: bool,
     segments: Vec<Segment>,
-    /// The telling copies, and of them the main ones, by place.
-    moves: Vec<Move>,
-    main: Vec<Move>,
+    beyond: Vec<Beyond>,
+    moves: Moves,
+    /// For each register of AArch64, where it last got the address of a page, and this.
+    pub(crate) pages: [(u64, u64); 32],
+    /// Places of words in headers, in order, and what these become.
+    headers: Vec<(u64, u64)>,
+    /// Go's tables, if the file has them.
+    go: Option<Go>,
     /// Old words that changed, and by how much they did last.
     memory: Vec<(u32, u32)>,
     /// For each kind of word, by how much the last one changed, and which rule was right about it.
@@ -109,14 +42,6 @@ pub(crate) struct Foresight {
     /// Lowest and highest address of all, and of code.
     all: (u64, u64),
     code: (u64, u64),
-}
-
-/// A copy's place in the old file and its end, and how far it moved.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Move {
-    from: u64,
-    end: u64,
-    moved: i64,
 }
 
 /// How a word in data is foreseen to change.
@@ -127,25 +52,26 @@ enum Rule {
     Not,
     Same,
     Distance,
+    /// An address of 32 bits.
+    Address,
+    /// An offset from one of Go's tables.
+    Offset(Elsewhere),
     /// As the last of its kind did.
     Kind,
 }
 
 impl Foresight {
-    /// Takes the copies of a piece that begins at `new_at` in the new file.
-    pub fn new(machine: Machine, segments: Vec<Segment>, copies: &[Copy], mut new_at: u64) -> Foresight {
-        let mut moves = Vec::new();
-        for copy in copies {
-            if copy.length >= TELLING {
-                moves.push(Move {
-                    from: copy.from,
-                    end: copy.from + copy.length,
-                    moved: new_at.wrapping_sub(copy.from) as i64,
-                });
-            }
-            new_at += copy.length + copy.new;
-        }
-        moves.sort_unstable();
+    /// Takes the copies of a piece that begins at `new_at` in the new file, and the main ones of the pieces before.
+    pub fn new(executable: Executable, earlier: &Earlier, copies: &[Copy], new_at: u64) -> Foresight {
+        let Executable {
+            machine,
+            wide,
+            segments,
+            fields,
+            beyond,
+            go,
+        } = executable;
+        let moves = Moves::new(earlier, copies, new_at);
         let span = |code: bool| {
             let within = segments.iter().filter(|segment| segment.executable || !code);
             let start = within.clone().map(|segment| segment.address).min().unwrap_or(0);
@@ -157,35 +83,76 @@ impl Foresight {
                     .unwrap_or(0),
             )
         };
-        Foresight {
+        let mut foresight = Foresight {
             machine,
+            wide,
+            headers: Vec::new(),
             all: span(false),
             code: span(true),
             segments,
-            main: moves
-                .iter()
-                .filter(|a_move| a_move.end - a_move.from >= MAIN)
-                .copied()
-                .collect(),
+            beyond,
+            go: go.map(|(tables, adjust)| Go::new(tables, adjust, &moves)),
             moves,
+            pages: [(0, 0); 32],
             memory: vec![(0, 0); 1 << MEMORY_BITS],
             kinds: vec![(0, Rule::Unknown); 1 << MEMORY_BITS],
-        }
+        };
+        let becomes = |field: &Field| Some((field.place, foresight.header(field)?));
+        foresight.headers = fields.iter().filter_map(becomes).collect();
+        foresight
+    }
+
+    /// What a word of a header becomes.
+    fn header(&self, field: &Field) -> Option<u64> {
+        let Field { value, .. } = *field;
+        let last = value.checked_sub(1)?;
+        let change = match field.what {
+            What::Address => self.moved(value)?,
+            What::Place => self.moves.at(value)?,
+            What::Size(place) => {
+                let end = self.moves.at(place.checked_add(last)?)?;
+                end.wrapping_sub(self.moves.at(place)?)
+            }
+            What::Span(address) => {
+                let end = self.moved(address.checked_add(last)?)?;
+                end.wrapping_sub(self.moved(address)?)
+            }
+        };
+        Some(value.wrapping_add_signed(change))
     }
 
     /// By how much what was at an address has moved.
-    fn moved(&self, address: u64) -> Option<i64> {
+    pub(crate) fn moved(&self, address: u64) -> Option<i64> {
         let inside = |segment: &&Segment| address.wrapping_sub(segment.address) < segment.in_memory;
         let segment = self.segments.iter().find(inside)?;
-        let place = address - segment.address + segment.offset;
-        let before = |moves: &[Move]| moves.partition_point(|a_move| a_move.from <= place);
-        let near = &self.moves[..before(&self.moves)];
-        let within = near.iter().rev().take(LOOK_BACK).filter(|a_move| place < a_move.end);
-        let best = within.max_by_key(|a_move| a_move.end - a_move.from);
-        let best = best
-            .or_else(|| self.main[..before(&self.main)].last())
-            .or(self.main.first());
-        Some(best?.moved.wrapping_add(segment.adjust))
+        let within = address - segment.address;
+        let place = within + segment.offset;
+        if (within >= segment.in_file || place >= self.moves.end)
+            && let Some(beyond) = self.beyond.iter().rfind(|beyond| beyond.address <= address)
+        {
+            return Some(beyond.moved);
+        }
+        Some(self.moves.at(place)?.wrapping_add(segment.adjust))
+    }
+
+    /// Says if a value is an address, and not a small one.
+    pub(crate) fn is_address(&self, value: u32) -> bool {
+        (self.all.0.max(4096)..self.all.1).contains(&u64::from(value))
+    }
+
+    /// Says if other numbers are like addresses, because these begin at 0.
+    pub(crate) fn has_low_addresses(&self) -> bool {
+        self.all.0 < LOWEST
+    }
+
+    /// The change of a distance to what is writable.
+    pub(crate) fn distance_to_data(&self, here: Here, at: usize, value: u32) -> Option<u32> {
+        let target = here.address + at as u64 + u64::from(value);
+        let inside = |segment: &Segment| segment.writable && target.wrapping_sub(segment.address) < segment.in_memory;
+        if !self.segments.iter().any(inside) {
+            return None;
+        }
+        self.distance(here, at, 0, value, false)
     }
 
     /// The segment of a place in the old file.
@@ -196,108 +163,146 @@ impl Foresight {
 
     /// Changes the addresses in bytes copied from `old_at` to `new_at`, and says how many bytes are done with. Unless
     /// they are the `last` of their copy, some are left over, because an address may go on behind them.
-    pub fn foresee(&self, old_at: u64, new_at: u64, bytes: &mut [u8], last: bool) -> usize {
-        let Some(segment) = self.segment(old_at) else {
-            return bytes.len();
+    pub fn foresee(&mut self, old_at: u64, new_at: u64, bytes: &mut [u8], last: bool) -> usize {
+        self.go.iter_mut().for_each(Go::begin);
+        let done = match self.segment(old_at) {
+            None => bytes.len(),
+            Some(segment) => {
+                // One window is taken as being all of one segment.
+                let end = if last { bytes.len() } else { bytes.len() - 16 };
+                let here = Here::new(segment, old_at, new_at);
+                match (segment.executable, self.machine) {
+                    (true, Machine::X86) => self.x86(here, bytes, end),
+                    (true, Machine::I386) => self.i386(here, bytes, end),
+                    (true, Machine::Arm) => self.arm(here, bytes, end),
+                    (true, Machine::Aarch64) => self.aarch64(here, bytes, end),
+                    (false, _) => self.data(here, bytes, end),
+                }
+            }
         };
-        // One window is taken as being all of one segment.
-        let end = if last { bytes.len() } else { bytes.len() - 16 };
-        let here = Here::new(segment, old_at, new_at);
-        match (segment.executable, self.machine) {
-            (true, Machine::X86) => self.x86(here, bytes, end),
-            (true, Machine::Arm) => self.arm(here, bytes, end),
-            (false, _) => self.data(here, bytes, end),
+        self.foresee_headers(old_at, &mut bytes[..done])
+    }
+
+    /// Changes what is a header's, and says how many bytes are done with: a word at the end is left to what comes next.
+    fn foresee_headers(&self, old_at: u64, bytes: &mut [u8]) -> usize {
+        let end = old_at + bytes.len() as u64;
+        let first = self.headers.partition_point(|(place, _)| *place < old_at);
+        for (place, value) in &self.headers[first..] {
+            if *place >= end {
+                break;
+            }
+            let at = (place - old_at) as usize;
+            let word = if self.wide { 8 } else { 4 };
+            match bytes.get_mut(at..at + word) {
+                Some(bytes) => bytes.copy_from_slice(&value.to_le_bytes()[..word]),
+                None if at > 0 => return at,
+                None => {}
+            }
         }
+        bytes.len()
     }
 
     /// The change of a distance at `at` that is counted from `end` bytes after its beginning.
-    fn distance(&self, here: Here, at: usize, from: u64, value: u32) -> Option<u32> {
+    pub(super) fn distance(&self, here: Here, at: usize, from: u64, value: u32, to_code: bool) -> Option<u32> {
         let target = (here.address + at as u64 + from).wrapping_add_signed(i64::from(value as i32));
+        if to_code && !(self.code.0..self.code.1).contains(&target) {
+            return None;
+        }
         let moved = self.moved(target)?;
         Some(moved.wrapping_sub(here.moved) as u32)
     }
 
-    fn x86(&self, here: Here, bytes: &mut [u8], end: usize) -> usize {
-        let mut at = 0;
-        while at < end {
-            let field = match &bytes[at..] {
-                [0xe8 | 0xe9, _, _, _, _, ..] => 1,
-                [0x0f, 0x80..0x90, _, _, _, _, ..] => 2,
-                [0x0f, _, operand, _, _, _, _, ..] if operand & 0xc7 == 5 => 3,
-                [opcode, operand, _, _, _, _, ..] if operand & 0xc7 == 5 && has_operand(*opcode) => 2,
-                _ => {
-                    at += 1;
-                    continue;
-                }
-            };
-            let value = word(bytes, at + field);
-            match self.distance(here, at + field, 4, value) {
-                Some(change) => {
-                    put_word(bytes, at + field, value.wrapping_add(change));
-                    at += field + 4;
-                }
-                None => at += 1,
-            }
-        }
-        at
-    }
-
-    fn arm(&self, here: Here, bytes: &mut [u8], end: usize) -> usize {
+    fn data(&mut self, here: Here, bytes: &mut [u8], end: usize) -> usize {
         let mut at = (here.address.wrapping_neg() & 3) as usize;
-        while at < end && at + 4 <= bytes.len() {
-            let instruction = word(bytes, at);
-            let place = here.address + at as u64;
-            if instruction & 0x7c00_0000 == 0x1400_0000 {
-                // B and BL: 26 bits of words.
-                let distance = ((instruction << 6) as i32 >> 4) as u32;
-                if let Some(change) = self.distance(here, at, 0, distance).filter(|change| change & 3 == 0) {
-                    let distance = distance.wrapping_add(change) >> 2 & 0x03ff_ffff;
-                    put_word(bytes, at, instruction & 0xfc00_0000 | distance);
-                }
-            } else if instruction & 0x9f00_0000 == 0x9000_0000 {
-                // ADRP: 21 bits of pages, the lower two apart.
-                let pages = (instruction << 8) as i32 >> 13 << 2 | (instruction >> 29 & 3) as i32;
-                let target = (place & !0xfff).wrapping_add_signed(i64::from(pages) << 12);
-                if let Some(moved) = self.moved(target) {
-                    let page = |address: u64| (address >> 12) as u32;
-                    let to = page(target.wrapping_add_signed(moved));
-                    let pages = to.wrapping_sub(page(place.wrapping_add_signed(here.moved)));
-                    let field = (pages & 3) << 29 | (pages >> 2 & 0x7_ffff) << 5;
-                    put_word(bytes, at, instruction & !0x60ff_ffe0 | field);
-                }
-            }
-            at += 4;
-        }
-        at.max(end).min(bytes.len())
-    }
-
-    fn data(&self, here: Here, bytes: &mut [u8], end: usize) -> usize {
-        let mut at = (here.address.wrapping_neg() & 3) as usize;
+        let mut before = u32::MAX;
         while at < end && at + 4 <= bytes.len() {
             let value = word(bytes, at);
-            let aligned = (here.address + at as u64) & 7 == 0;
-            let is_address = |value: u32| (self.all.0.max(4096)..self.all.1).contains(&u64::from(value));
-            if aligned && at + 8 <= bytes.len() && is_address(value) && word(bytes, at + 4) == 0 {
+            let mut aligned = !self.wide || (here.address + at as u64) & 7 == 0;
+            let go = self.go.as_mut().map(|go| {
+                let (old_at, new_at) = (here.old_at + at as u64, here.new_at + at as u64);
+                go.word(&self.moves, old_at, new_at, value)
+            });
+            match go {
+                None | Some(Word::Outside) => {}
+                Some(Word::Data) => aligned = false,
+                Some(Word::By(0)) => {
+                    at += 4;
+                    continue;
+                }
+                Some(Word::By(change)) => {
+                    put_word(bytes, at, value.wrapping_add(change));
+                    at += 4;
+                    continue;
+                }
+                Some(Word::Is(value)) => {
+                    put_word(bytes, at, value);
+                    at += 4;
+                    continue;
+                }
+            }
+            let size = if self.wide { 8 } else { 4 };
+            let pointer = match self.wide {
+                true => aligned && at + 8 <= bytes.len() && word(bytes, at + 4) == 0,
+                false => aligned && self.is_pointer(here, before, value),
+            };
+            if pointer && self.is_address(value) {
                 if let Some(change) = self.moved(value.into()) {
                     put_word(bytes, at, value.wrapping_add(change as u32));
                 }
-                at += 8;
+                before = if self.wide { 0 } else { value };
+                at += size;
                 continue;
             }
             if value >= SMALLEST {
-                let (last, rule) = self.kinds[slot(kind(value))];
-                let change = match rule {
-                    Rule::Unknown => self.same(value).or_else(|| self.code_distance(here, at, value)),
-                    Rule::Not => None,
-                    Rule::Same => self.same(value),
-                    Rule::Distance => self.code_distance(here, at, value),
-                    Rule::Kind => Some(last),
+                let change = match self.go {
+                    Some(_) if here.writable => None,
+                    Some(_) => self.foreseen_offset(before, value),
+                    None => self.foreseen(here, at, value),
                 };
                 put_word(bytes, at, value.wrapping_add(change.unwrap_or(0)));
             }
+            before = value;
             at += 4;
         }
         at.max(end).min(bytes.len())
+    }
+
+    /// Says if a word that could be an address of 32 bits is taken for one.
+    fn is_pointer(&self, here: Here, before: u32, value: u32) -> bool {
+        match self.go {
+            Some(_) => {
+                let (_, rule) = self.kinds[slot(kind_after(before, value))];
+                here.writable || matches!(rule, Rule::Unknown | Rule::Address)
+            }
+            None => match self.kinds[slot(kind(value))].1 {
+                // Where addresses begin at 0, other numbers are like them.
+                Rule::Unknown => here.writable || !self.has_low_addresses(),
+                rule => rule == Rule::Address,
+            },
+        }
+    }
+
+    /// The change of a word that is no address.
+    fn foreseen(&self, here: Here, at: usize, value: u32) -> Option<u32> {
+        let (last, rule) = self.kinds[slot(kind(value))];
+        match rule {
+            Rule::Unknown => self.same(value).or_else(|| self.code_distance(here, at, value)),
+            Rule::Not | Rule::Offset(_) | Rule::Address => None,
+            Rule::Same => self.same(value),
+            Rule::Distance => self.code_distance(here, at, value),
+            Rule::Kind => Some(last),
+        }
+    }
+
+    /// The change of a word that is no address, outside of Go's tables.
+    fn foreseen_offset(&self, before: u32, value: u32) -> Option<u32> {
+        let go = self.go.as_ref()?;
+        go.entry_change(&self.moves, value).or_else(|| {
+            let Rule::Offset(base) = self.kinds[slot(kind_after(before, value))].1 else {
+                return None;
+            };
+            self.same(value).or_else(|| go.offset_change(&self.moves, base, value))
+        })
     }
 
     /// How the same word changed last.
@@ -308,11 +313,7 @@ impl Foresight {
 
     /// How a word changes if it is a distance into code.
     fn code_distance(&self, here: Here, at: usize, value: u32) -> Option<u32> {
-        let target = (here.address + at as u64).wrapping_add_signed(i64::from(value as i32));
-        if target.wrapping_sub(self.code.0) >= self.code.1 - self.code.0 {
-            return None;
-        }
-        self.distance(here, at, 0, value)
+        self.distance(here, at, 0, value, true)
     }
 
     /// Remembers how words changed from `old` bytes, which were at `old_at`, to `new` ones.
@@ -322,42 +323,107 @@ impl Foresight {
             return;
         }
         let here = Here::new(segment, old_at, new_at);
+        if let Some(go) = &mut self.go {
+            let end = old_at + old.len() as u64;
+            if go.has_header(old_at, end) {
+                for at in (0..old.len().saturating_sub(3)).step_by(4) {
+                    go.learn_header(old_at + at as u64, new_at + at as u64, word(new, at));
+                }
+            }
+            go.learn_data(|place| {
+                let at = usize::try_from(place - old_at).ok()?;
+                Some(word(new.get(at..at + 4)?, 0))
+            });
+            if here.writable || !go.is_outside(old_at) && !go.is_outside(end) {
+                return;
+            }
+        }
         let mut at = (here.address.wrapping_neg() & 3) as usize;
+        let mut before = u32::MAX;
         while at + 4 <= old.len() {
             let (value, change) = (word(old, at), word(new, at).wrapping_sub(word(old, at)));
             if value >= SMALLEST {
-                let same = self.same(value);
-                let code_distance = self.code_distance(here, at, value);
-                let (last, rule) = self.kinds[slot(kind(value))];
-                let right = |rule: Rule| match rule {
-                    Rule::Unknown => false,
-                    Rule::Not => change == 0,
-                    Rule::Same => same == Some(change),
-                    Rule::Distance => code_distance == Some(change),
-                    Rule::Kind => last == change,
-                };
-                let rules = [rule, Rule::Same, Rule::Distance, Rule::Not];
-                let rule = rules.into_iter().find(|&rule| right(rule)).unwrap_or(Rule::Kind);
-                self.kinds[slot(kind(value))] = (change, rule);
-                if change != 0 || same.is_some() {
-                    self.memory[slot(value)] = (value, change);
+                match self.go {
+                    Some(_) => self.learn_offset(old_at + at as u64, before, value, change),
+                    None => self.learn_word(here, at, value, change),
                 }
             }
+            before = value;
             at += 4;
         }
+    }
+
+    fn is_change_of_address(&self, value: u32, change: u32) -> bool {
+        !self.wide && self.is_address(value) && self.moved(value.into()).map(|moved| moved as u32) == Some(change)
+    }
+
+    fn learn_word(&mut self, here: Here, at: usize, value: u32, change: u32) {
+        let same = self.same(value);
+        let code_distance = self.code_distance(here, at, value);
+        let (last, rule) = self.kinds[slot(kind(value))];
+        let right = |rule: Rule| match rule {
+            Rule::Unknown | Rule::Offset(_) => false,
+            Rule::Address => self.is_change_of_address(value, change),
+            Rule::Not => change == 0,
+            Rule::Same => same == Some(change),
+            Rule::Distance => code_distance == Some(change),
+            Rule::Kind => last == change,
+        };
+        let rules = [rule, Rule::Address, Rule::Same, Rule::Distance, Rule::Not];
+        let rule = rules.into_iter().find(|&rule| right(rule)).unwrap_or(Rule::Kind);
+        self.kinds[slot(kind(value))] = (change, rule);
+        if change != 0 || same.is_some() {
+            self.memory[slot(value)] = (value, change);
+        }
+    }
+
+    /// Learns what a word outside of Go's tables was an offset from.
+    fn learn_offset(&mut self, place: u64, before: u32, value: u32, change: u32) {
+        let Some(go) = &self.go else { return };
+        let kind = slot(kind_after(before, value));
+        let (_, rule) = self.kinds[kind];
+        if change == 0 && rule == Rule::Unknown && self.wide || !go.is_outside(place) {
+            return;
+        }
+        let right = |base| go.offset_change(&self.moves, base, value) == Some(change);
+        let rules = [
+            Rule::Offset(Elsewhere::Types),
+            Rule::Offset(Elsewhere::Names),
+            Rule::Address,
+        ];
+        let right = |rule: &Rule| match rule {
+            Rule::Offset(base) => right(*base),
+            Rule::Address => self.is_change_of_address(value, change),
+            _ => false,
+        };
+        let same = self.same(value);
+        let mut now = rule;
+        if !right(&rule) && same != Some(change) {
+            now = rules.into_iter().find(right).unwrap_or(Rule::Not);
+        }
+        if same.is_some() || !right(&now) && change != 0 {
+            self.memory[slot(value)] = (value, change);
+        }
+        self.kinds[kind].1 = now;
     }
 }
 
 /// Where a window of bytes was, and by how much it has moved.
 #[derive(Clone, Copy)]
-struct Here {
-    address: u64,
-    moved: i64,
+pub(crate) struct Here {
+    old_at: u64,
+    new_at: u64,
+    writable: bool,
+    pub address: u64,
+    pub moved: i64,
 }
 
 impl Here {
     fn new(segment: &Segment, old_at: u64, new_at: u64) -> Here {
         Here {
+            old_at,
+            new_at,
+            writable: segment.writable,
             address: old_at - segment.offset + segment.address,
             moved: (new_at.wrapping_sub(old_at) as i64).wrapping_add(segment.adjust),
         }
@@ -369,23 +435,19 @@ fn kind(value: u32) -> u32 {
     ((value >> KIND_BITS) << 2) | (value & 3)
 }
 
+/// The same by the word before it, too: that is small before a name's offset in a tree of inlined calls.
+fn kind_after(before: u32, value: u32) -> u32 {
+    kind(value) | u32::from(before < 32) << 31
+}
+
 fn slot(value: u32) -> usize {
     (value.wrapping_mul(0x9e37_79b1) >> (32 - MEMORY_BITS)) as usize
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-fn put_word(bytes: &mut [u8], at: usize, value: u32) {
+pub(crate) fn put_word(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-}
-
-/// One-byte opcodes of x86 that have a ModRM operand and are common with a RIP-relative one.
-fn has_operand(opcode: u8) -> bool {
-    matches!(opcode,
-        0x01..=0x03 | 0x08..=0x0b | 0x21 | 0x23 | 0x29 | 0x2b | 0x31 | 0x33 | 0x38..=0x3b | 0x63 | 0x69 | 0x6b
-        | 0x80 | 0x81 | 0x83..=0x8b | 0x8d | 0xc6 | 0xc7 | 0xd8..=0xdf | 0xf6 | 0xf7 | 0xfe | 0xff
-        // VEX-encoded loads, stores and arithmetic.
-        | 0x10 | 0x11 | 0x28 | 0x54 | 0x57..=0x59 | 0x5c | 0x5e | 0x6f | 0x7f | 0xd6 | 0xef)
 }

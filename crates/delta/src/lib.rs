@@ -2,14 +2,18 @@
 
 mod address;
 mod apply;
+mod code;
 mod contents;
+mod elf;
 mod entry;
 mod error;
+mod go;
 mod header;
 mod heads;
 mod layer;
 mod lz;
 pub mod make;
+mod moves;
 mod number;
 mod patch;
 pub mod rsync;

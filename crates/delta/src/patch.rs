@@ -5,9 +5,14 @@
 //! ```text
 //! piece = copies * 8 + 4 if the window is primed + 2 if addresses are foreseen + 1 if new bytes are binary
 //!         for each copy: its length, length of the new bytes after it, distance of its place from the end of the last
-//!         if addresses are foreseen: for each load segment of the old file, its adjustment
+//!         if addresses are foreseen: what is not in the list of copies (below)
 //!         if the window of the new bytes' stream is primed: place and length of the old bytes that are put into it
 //!         place of the first correction; then copy after copy, with the corrections in it and the new bytes after it
+//! foreseen = for each load segment of the old file, its adjustment
+//!         addresses that moved otherwise * 2 + 1 if there are Go's tables
+//!         for each such address: it, and how far it moved
+//!         of Go's tables: five places, the same in each piece of a file, and by how much more than the copies say the
+//!         last four moved
 //! ```
 //!
 //! Copies are done in windows of at most [`WINDOW`] bytes: old bytes, then addresses foreseen, then corrections. A
@@ -15,14 +20,18 @@
 //! counts copied bytes only, from the end of the correction before; a place at the end of all copies says that no more
 //! follow.
 
-use crate::address::{self, Foresight, Machine, Segment};
+use crate::address::Foresight;
 use crate::contents::Contents;
+use crate::elf::{BEYOND, Beyond, Executable};
 use crate::entry::Base;
 use crate::error::Error;
+use crate::go;
 use crate::layer::FileId;
+use crate::moves::Earlier;
 use crate::stream::{Source, Stream, Streams};
 use oci::tar_split::Crc64;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 /// A stretch copied from the old file, and how many new bytes follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +56,6 @@ fn new_stream(binary: bool) -> Stream {
     if binary { Stream::Binary } else { Stream::Text }
 }
 
-/// What a writer knows of the old file besides the bytes at hand.
-pub(crate) type Executable = Option<(Machine, Vec<Segment>)>;
-
 /// A piece of a new file, and the old bytes it is made from.
 pub(crate) struct Piece<'a> {
     pub old: &'a [u8],
@@ -59,7 +65,9 @@ pub(crate) struct Piece<'a> {
     pub new_at: u64,
     pub copies: &'a [Copy],
     pub binary: bool,
-    pub executable: Executable,
+    /// What is known of the old file, if its addresses are foreseen.
+    pub executable: Option<Executable>,
+    pub earlier: &'a Earlier,
     /// Old bytes, by their place in `old`, that the new bytes may be like.
     pub prime: std::ops::Range<usize>,
 }
@@ -81,8 +89,22 @@ pub(crate) fn write(piece: &Piece<'_>, last_end: &mut u64, out: &mut Streams<'_>
         out.signed(Stream::Seeks, copy.from.wrapping_sub(*last_end) as i64);
         *last_end = copy.from + copy.length;
     }
-    for segment in piece.executable.iter().flat_map(|(_, segments)| segments) {
-        out.signed(Stream::Copies, segment.adjust);
+    if let Some(executable) = &piece.executable {
+        for segment in &executable.segments {
+            out.signed(Stream::Copies, segment.adjust);
+        }
+        let more = executable.beyond.len() as u64 * 2 + u64::from(executable.go.is_some());
+        out.number(Stream::Copies, more);
+        for beyond in &executable.beyond {
+            out.number(Stream::Copies, beyond.address);
+            out.signed(Stream::Copies, beyond.moved);
+        }
+        for number in executable.go.iter().flat_map(|(go, _)| go.places.numbers()) {
+            out.number(Stream::Copies, number);
+        }
+        for adjust in executable.go.iter().flat_map(|(_, adjust)| adjust) {
+            out.signed(Stream::Copies, *adjust);
+        }
     }
     if primed {
         out.number(Stream::Copies, piece.old_at + piece.prime.start as u64);
@@ -150,7 +172,7 @@ fn corrections(piece: &Piece<'_>) -> Vec<Correction> {
     let mut foresight = piece
         .executable
         .clone()
-        .map(|(machine, segments)| Foresight::new(machine, segments, piece.copies, piece.new_at));
+        .map(|executable| Foresight::new(executable, piece.earlier, piece.copies, piece.new_at));
     let (mut at, mut copied) = (0, 0);
     let mut window = Vec::with_capacity(WINDOW);
     for copy in piece.copies {
@@ -162,7 +184,7 @@ fn corrections(piece: &Piece<'_>) -> Vec<Correction> {
             let end = length.min(start + WINDOW);
             window.clear();
             window.extend_from_slice(&then[start..end]);
-            if let Some(foresight) = &foresight {
+            if let Some(foresight) = &mut foresight {
                 let (old_at, new_at) = (copy.from + start as u64, piece.new_at + (at + start) as u64);
                 let done = foresight.foresee(old_at, new_at, &mut window, end == length);
                 window.truncate(done);
@@ -202,8 +224,9 @@ pub(crate) struct Patched {
     /// Its checksum is to be right before anything is made of it.
     checked: bool,
     /// What the old file is, once it was looked at.
-    executable: Option<Executable>,
+    executable: Option<Option<Executable>>,
     foresight: Option<Foresight>,
+    earlier: Earlier,
     /// Bytes of the file made, still to come, and still to come of the current piece.
     made: u64,
     left: u64,
@@ -232,6 +255,7 @@ impl Patched {
             checked,
             executable: None,
             foresight: None,
+            earlier: Earlier::default(),
             made: 0,
             left: size,
             piece_left: 0,
@@ -273,7 +297,7 @@ impl Patched {
                 self.check(base, contents)?;
             }
             let read = |at, into: &mut [u8]| contents.read_base(self.file, at, into);
-            let executable = address::segments(self.old_size, read);
+            let executable = Executable::read(self.old_size, read);
             self.executable = Some(executable.map_err(|source| self.wrong(source))?);
         }
         let mut done = 0;
@@ -352,19 +376,63 @@ impl Patched {
         }
         self.foresight = None;
         if head & 2 != 0 {
-            let Some(Some((machine, segments))) = &self.executable else {
-                return Err(Error::Format("addresses are foreseen in a file that has none"));
-            };
-            let (machine, mut segments) = (*machine, segments.clone());
-            for segment in &mut segments {
-                segment.adjust = source.signed(Stream::Copies)?;
-            }
-            self.foresight = Some(Foresight::new(machine, segments, &self.copies, self.made));
+            self.begin_foresight(source, contents)?;
         }
         if head & 4 != 0 {
             self.prime(source, contents)?;
         }
         self.next_correction(source)
+    }
+
+    /// Takes what else there is to foresee addresses by.
+    fn begin_foresight<R: Read>(&mut self, source: &mut Source<R>, contents: &mut dyn Contents) -> Result<(), Error> {
+        let Some(Some(executable)) = &mut self.executable else {
+            return Err(Error::Format("addresses are foreseen in a file that has none"));
+        };
+        for segment in &mut executable.segments {
+            segment.adjust = source.signed(Stream::Copies)?;
+        }
+        let more = source.number(Stream::Copies)?;
+        if more / 2 > BEYOND as u64 {
+            return Err(Error::Format("too much lies beyond a file"));
+        }
+        executable.beyond.clear();
+        for _ in 0..more / 2 {
+            executable.beyond.push(Beyond {
+                address: source.number(Stream::Copies)?,
+                moved: source.signed(Stream::Copies)?,
+            });
+        }
+        let places = match more & 1 {
+            0 => None,
+            _ => Some(go::Places::take(|| source.number(Stream::Copies))?),
+        };
+        match (&executable.go, places) {
+            (Some((known, _)), places) if Some(known.places) != places => {
+                return Err(Error::Format("Go's tables are in two places"));
+            }
+            (Some(_), _) | (None, None) => {}
+            (None, Some(places)) => {
+                let read = |at, into: &mut [u8]| contents.read_base(self.file, at, into);
+                let tables = go::Tables::read(places, self.old_size, executable.wide, read);
+                let tables = tables.map_err(|source| Error::BaseFile {
+                    layer: self.file.layer,
+                    entry: self.file.entry,
+                    source,
+                })?;
+                let tables = tables.ok_or(Error::Format("Go's tables are not where they are said to be"))?;
+                executable.go = Some((Arc::new(tables), go::Adjust::default()));
+            }
+        }
+        if let Some((_, adjust)) = &mut executable.go {
+            for adjust in adjust {
+                *adjust = source.signed(Stream::Copies)?;
+            }
+        }
+        let executable = executable.clone();
+        self.foresight = Some(Foresight::new(executable, &self.earlier, &self.copies, self.made));
+        self.earlier.add(&self.copies, self.made);
+        Ok(())
     }
 
     /// Puts old bytes into the window of the stream that new bytes come from.
@@ -405,7 +473,7 @@ impl Patched {
         let start = usize::try_from(copy.from - self.old_at).expect("it was just read");
         self.window.clear();
         self.window.extend_from_slice(&self.old[start..start + length]);
-        if let Some(foresight) = &self.foresight {
+        if let Some(foresight) = &mut self.foresight {
             let last = length as u64 == copy.length;
             let done = foresight.foresee(copy.from, self.made, &mut self.window, last);
             self.window.truncate(done);

@@ -18,6 +18,7 @@ static BASE: LazyLock<(Vec<u8>, Survey)> = LazyLock::new(|| {
         ("etc/kept", b"the same"),
         ("lib/a", &noise(1, 3000)),
         ("bin/b", &noise(2, 5000)),
+        ("bin/agent", &program(false)),
         ("gone", b"x"),
     ]);
     let survey = Survey::read(&tar[..]).expect("our own tar can be read");
@@ -32,6 +33,114 @@ fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
         writer.append(&entry, &mut &content[..]).expect("memory takes it");
     }
     writer.finish().expect("memory takes it")
+}
+
+/// A program with the tables of Go's linker: sixty functions, of which one grows.
+fn program(grown: bool) -> Vec<u8> {
+    const BASE: usize = 0x40_0000;
+    let mut out = vec![0; 0x400];
+    let put = |out: &mut Vec<u8>, at: usize, value: usize, size: usize| {
+        out.resize(out.len().max(at + size), 0);
+        out[at..at + size].copy_from_slice(&(value as u64).to_le_bytes()[..size]);
+    };
+    let sizes = |function: usize| 64 + function % 3 * 32 + if grown && function == 30 { 32 } else { 0 };
+    let entries: Vec<usize> = (0..=60).map(|end| (0..end).map(sizes).sum()).collect();
+    for function in 0..60 {
+        out.extend(noise(function as u64, sizes(function)));
+    }
+    let header = out.len();
+    let table = header + 72 + 60 * 8 + 64 + 60 * 16;
+    for (at, value) in [60, 1, 0, 72, 552, 584, 616, table - header].into_iter().enumerate() {
+        put(&mut out, header + 8 + 8 * at, value, 8);
+    }
+    put(&mut out, header, 0x0801_0000_ffff_fff1, 8);
+    out.resize(table, 0);
+    for function in 0..60 {
+        out[header + 72 + 8 * function..][..7].copy_from_slice(format!("main.{function:02}").as_bytes());
+        let record = 8 * 60 + 8 + function * 56;
+        put(&mut out, table + 8 * function, entries[function], 4);
+        put(&mut out, table + 8 * function + 4, record, 4);
+        let pc = 1 + function * 15 + if grown && function > 30 { 7 } else { 0 };
+        let words = [
+            entries[function],
+            function * 8,
+            0,
+            0,
+            pc,
+            pc + 2,
+            pc + 4,
+            1,
+            1,
+            9,
+            2 << 24,
+            pc,
+            function * 8,
+            0,
+        ];
+        for (at, value) in words.into_iter().enumerate() {
+            put(&mut out, table + record + 4 * at, value, 4);
+        }
+    }
+    put(&mut out, table + 8 * 60, entries[60], 4);
+    let data = out.len();
+    out.extend(noise(5, 480));
+    let find = out.len();
+    for bucket in 0..=entries[60] / 4096 {
+        let first = entries.partition_point(|entry| *entry <= bucket * 4096) - 1;
+        put(&mut out, find + 20 * bucket, first, 4);
+        out.resize(find + 20 * bucket + 20, 0);
+    }
+    let module = out.len().next_multiple_of(8);
+    let words = [
+        (0, header),
+        (1, header + 72),
+        (19, find),
+        (20, 0x400),
+        (22, 0x400),
+        (37, 0x400),
+        (40, data),
+    ];
+    for (at, place) in words {
+        put(&mut out, module + 8 * at, BASE + place, 8);
+    }
+    let names = module + 41 * 8;
+    out.resize(names, 0);
+    out.extend(b"\0.text\0.gopclntab\0.data\0");
+    for (at, value) in [(0, 0x0001_0102_464c_457f), (16, 0x003e_0002), (32, 64), (40, 0x200)] {
+        put(&mut out, at, value, 8);
+    }
+    for (at, value) in [56, 2, 64, 5, 4].into_iter().enumerate() {
+        put(&mut out, 54 + 2 * at, value, 2);
+    }
+    for (at, (flags, from, to)) in [(5, 0x400, header), (6, header, names)].into_iter().enumerate() {
+        for (field, value) in [
+            (0, 1 | flags << 32),
+            (8, from),
+            (16, BASE + from),
+            (32, to - from),
+            (40, to - from + 64),
+        ] {
+            put(&mut out, 64 + 56 * at + field, value, 8);
+        }
+    }
+    let sections = [
+        (1, 0x400, header, 2),
+        (7, header, module, 2),
+        (18, module, names, 2),
+        (0, names, names + 24, 0),
+    ];
+    for (at, (name, from, to, flags)) in sections.into_iter().enumerate() {
+        for (field, value) in [
+            (0, name | 1 << 32),
+            (8, flags),
+            (16, BASE + from),
+            (24, from),
+            (32, to - from),
+        ] {
+            put(&mut out, 0x240 + 64 * at + field, value, 8);
+        }
+    }
+    out
 }
 
 /// Files of the base; of the target none, which a reader must bear, too.
@@ -75,6 +184,7 @@ fn seeds() -> Vec<Vec<u8>> {
             ("etc/kept", b"the same"),
             ("lib/moved", &noise(1, 3000)),
             ("bin/b", &edited),
+            ("bin/agent", &program(true)),
         ]),
         tar(&[("new", &noise(3, 4000)), ("twice", &noise(3, 4000))]),
         Vec::new(),

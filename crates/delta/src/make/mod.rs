@@ -7,7 +7,9 @@
 mod copies;
 mod patching;
 mod plan;
+mod sections;
 mod survey;
+mod tables;
 
 pub use survey::Survey;
 

@@ -1,14 +1,19 @@
 //! Makes the patch of one file: gathers its bytes, finds the copies, and chooses how far to trust them.
 
 use super::copies::{self, Places};
-use crate::address;
+use super::sections::{beyond, sections};
+use super::tables;
 use crate::contents::Contents;
+use crate::elf::{BEYOND, Beyond, Executable, Segment};
 use crate::error::Error;
+use crate::go;
 use crate::layer::FileId;
+use crate::moves::{Earlier, Moves};
 use crate::patch::{self, Copy, PRIME, Piece};
 use crate::stream::Streams;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Most bytes of an old file that a piece is made from.
 const OLD: u64 = 16 << 20;
@@ -38,7 +43,10 @@ pub(super) struct Patching {
     bytes: Vec<u8>,
     done: u64,
     last_end: u64,
-    executable: patch::Executable,
+    executable: Option<Executable>,
+    earlier: Earlier,
+    /// Go's tables in the new file.
+    new_tables: Option<go::Tables>,
     old: Option<Old>,
     /// Old and new are large and have little in common.
     unlike: Option<bool>,
@@ -81,6 +89,8 @@ impl Patching {
             done: 0,
             last_end: 0,
             executable: None,
+            earlier: Earlier::default(),
+            new_tables: None,
             old: None,
             unlike: None,
         }
@@ -142,6 +152,7 @@ impl Patching {
     fn piece(&mut self, old: &Old, new: &[u8], mut copies: Vec<Copy>, streams: &mut Streams<'_>) -> Result<(), Error> {
         let prime = self.prime(old, new.len(), copies.iter().map(|copy| copy.new).sum());
         copies.iter_mut().for_each(|copy| copy.from += old.at);
+        self.fit_tables(old, new, &mut copies);
         let piece = Piece {
             old: &old.bytes,
             old_at: old.at,
@@ -149,10 +160,14 @@ impl Patching {
             new_at: self.done,
             copies: &copies,
             binary: !self.text,
-            executable: self.executable.clone(),
+            executable: self.simplified(&copies),
+            earlier: &self.earlier,
             prime,
         };
         patch::write(&piece, &mut self.last_end, streams)?;
+        if self.executable.is_some() {
+            self.earlier.add(&copies, self.done);
+        }
         self.done += new.len() as u64;
         Ok(())
     }
@@ -203,19 +218,89 @@ impl Patching {
 
     /// Finds out if old and new are executables whose addresses can be foreseen.
     fn look_for_segments(&mut self, new: &[u8], contents: &mut dyn Contents) -> Result<(), Error> {
-        let read = |at, into: &mut [u8]| contents.read_base(self.file, at, into);
-        let old = address::segments(self.old_size, read).map_err(|source| self.wrong(source))?;
-        let read = |at: u64, into: &mut [u8]| {
+        let mut read = |at, into: &mut [u8]| contents.read_base(self.file, at, into);
+        let old = Executable::read(self.old_size, &mut read).map_err(|source| self.wrong(source))?;
+        let Some(mut old) = old else { return Ok(()) };
+        let of_new = |at: u64, into: &mut [u8]| {
             let start = usize::try_from(at).unwrap_or(usize::MAX);
             let bytes = start.checked_add(into.len()).and_then(|end| new.get(start..end));
             into.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
             Ok(())
         };
-        let new = address::segments(new.len() as u64, read).unwrap_or(None);
-        if let (Some((machine, mut old)), Some((_, new))) = (old, new) {
-            address::adjust(&mut old, &new);
-            self.executable = Some((machine, old));
+        let size = new.len() as u64;
+        let Some(new) = Executable::read(size, of_new).unwrap_or(None) else {
+            return Ok(());
+        };
+        old.adjust(&new);
+        let sections_of_old = sections(self.old_size, &mut read).map_err(|source| self.wrong(source))?;
+        // The sections of the new file are known if all of it is at hand.
+        let sections_of_new = match size == self.size {
+            true => sections(size, &mut { of_new }).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        old.beyond = beyond(&sections_of_old, &sections_of_new, [&old.segments, &new.segments]);
+        let tables = tables::find(&old, &sections_of_old, self.old_size, &mut read);
+        let tables = tables.map_err(|source| self.wrong(source))?;
+        if let Some(tables) = tables {
+            self.new_tables = tables::find(&new, &sections_of_new, size, &mut { of_new }).unwrap_or(None);
+            old.go = Some((Arc::new(tables), Default::default()));
         }
+        self.executable = Some(old);
         Ok(())
+    }
+
+    /// What is known of the old file, but for what the copies say, too.
+    fn simplified(&self, copies: &[Copy]) -> Option<Executable> {
+        let mut executable = self.executable.clone()?;
+        let moves = Moves::new(&self.earlier, copies, self.done);
+        let segments = &executable.segments;
+        let place = |address: u64| {
+            let inside = |segment: &&Segment| address.wrapping_sub(segment.address) < segment.in_memory;
+            let segment = segments.iter().find(inside)?;
+            let within = address - segment.address;
+            let is_beyond = within >= segment.in_file || within + segment.offset >= moves.end;
+            is_beyond.then_some((segment, within + segment.offset))
+        };
+        let mut beyond = executable.beyond;
+        beyond.retain(|beyond| place(beyond.address).is_some());
+        beyond.dedup_by_key(|beyond| beyond.moved);
+        let said = |beyond: &Beyond| {
+            let (segment, place) = place(beyond.address)?;
+            Some(moves.at(place)?.wrapping_add(segment.adjust))
+        };
+        if beyond.iter().all(|beyond| said(beyond) == Some(beyond.moved)) {
+            beyond.clear();
+        }
+        beyond.truncate(BEYOND);
+        executable.beyond = beyond;
+        Some(executable)
+    }
+
+    /// Lets the copies fit Go's tables, and finds out how these moved.
+    fn fit_tables(&mut self, old: &Old, new: &[u8], copies: &mut Vec<Copy>) {
+        let Some((tables, adjust)) = self.executable.as_mut().and_then(|executable| executable.go.as_mut()) else {
+            return;
+        };
+        let Some(new_tables) = &self.new_tables else {
+            return;
+        };
+        let whole = new.len() as u64 == self.size && old.bytes.len() as u64 == self.old_size;
+        if whole {
+            tables::align(tables, &old.bytes, new_tables, new, copies);
+        }
+        let moves = Moves::new(&self.earlier, copies, self.done);
+        let places = tables
+            .places
+            .adjustable()
+            .into_iter()
+            .zip(new_tables.places.adjustable());
+        for (adjust, (old, new)) in adjust.iter_mut().zip(places) {
+            let foreseen = moves.at(old).map_or(old, |moved| old.wrapping_add_signed(moved));
+            *adjust = if old == 0 || new == 0 {
+                0
+            } else {
+                new.wrapping_sub(foreseen) as i64
+            };
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Deltas between layers: everything a tar can hold comes back bit for bit, and nothing hostile gets through.
 
+mod executables;
+
 use delta::make::{self, Report, Survey};
 use delta::{Content, Contents, Delta, Error, FileId, Hints, Layer, Limits, Target};
 use oci::tar::{Entry, Kind, Writer};
@@ -350,104 +352,6 @@ fn a_file_larger_than_a_piece() {
     new[19 << 20] ^= 1;
     let length = round_trip(&[&tar(&[file("big", &old)])], &tar(&[file("big", &new)]));
     assert!(length < 10_000, "{length}");
-}
-
-/// An ELF file of one segment of code and one of data: functions that call each other and use the data, and a table of
-/// their addresses. `pad` bytes are inserted into the function in the middle, which moves half of everything.
-fn elf(machine: u16, functions: usize, pad: usize) -> Vec<u8> {
-    const CODE: u64 = 0x40_1000;
-    let mut starts = Vec::new();
-    let mut at = CODE;
-    let dice = noise(21, functions * 64);
-    for function in 0..functions {
-        starts.push(at);
-        at += 4 * 40 + if function == functions / 2 { pad as u64 } else { 0 };
-    }
-    let data = at.next_multiple_of(0x1000);
-    let mut bytes = vec![0; 0x1000];
-    let target = |dice: u8, function: usize| starts[(usize::from(dice) * 7 + function) % functions];
-    for (function, &start) in starts.iter().enumerate() {
-        let dice = &dice[function * 64..][..64];
-        for (number, &with) in dice[..20].iter().enumerate() {
-            let here = start + number as u64 * 8;
-            let distance = |to: u64, from: u64| to.wrapping_sub(from) as u32;
-            if machine == 62 {
-                let (operation, to) = match number % 3 {
-                    0 => ([0xe8, 0, 0], target(with, function)),
-                    1 => ([0x8b, 0x05, 0], data + u64::from(with) * 8),
-                    _ => ([0x0f, 0x84, 0], target(with, function)),
-                };
-                let length = if number % 3 == 0 { 1 } else { 2 };
-                bytes.extend_from_slice(&operation[..length]);
-                bytes.extend_from_slice(&distance(to, here + length as u64 + 4).to_le_bytes());
-                bytes.resize(bytes.len() + 4 - length, 0x90);
-            } else {
-                let call = 0x9400_0000 | distance(target(with, function), here) >> 2 & 0x3ff_ffff;
-                let pages = (((data + 0x2000) >> 12) as u32).wrapping_sub(((here + 4) >> 12) as u32);
-                let page = 0x9000_0001 | (pages & 3) << 29 | (pages >> 2 & 0x7_ffff) << 5;
-                bytes.extend_from_slice(&call.to_le_bytes());
-                bytes.extend_from_slice(&page.to_le_bytes());
-            }
-        }
-        if function == functions / 2 {
-            bytes.extend(vec![0x90; pad]);
-        }
-    }
-    bytes.resize((data - CODE + 0x1000) as usize, 0);
-    for (function, &start) in starts.iter().enumerate() {
-        bytes.extend_from_slice(&start.to_le_bytes());
-        bytes.extend_from_slice(&(target(dice[function], function) as u32).to_le_bytes());
-        bytes.extend_from_slice(&dice[function * 8..][..4]);
-    }
-    bytes.resize(bytes.len() + 0x3000, 1);
-    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-    put(0, b"\x7fELF\x02\x01\x01");
-    put(18, &machine.to_le_bytes());
-    put(32, &64u64.to_le_bytes());
-    put(54, &[56, 0, 2, 0]);
-    let length = starts.len() as u64 * 16 + 0x3000;
-    for (number, (flags, address, length)) in [(5u8, CODE, at - CODE), (6, data, length)].into_iter().enumerate() {
-        let entry = 64 + 56 * number;
-        put(entry, &[1, 0, 0, 0, flags]);
-        put(entry + 8, &(address - 0x40_0000).to_le_bytes());
-        put(entry + 16, &address.to_le_bytes());
-        put(entry + 32, &length.to_le_bytes());
-        put(entry + 40, &(length + 0x1000).to_le_bytes());
-    }
-    bytes
-}
-
-#[test]
-fn addresses_in_executables_are_foreseen() {
-    for (machine, most) in [(62, 700), (183, 700), (3, 40_000)] {
-        let old = tar(&[file("bin/program", &elf(machine, 2000, 0))]);
-        // Within a page, so that the data stay; and beyond one, so that they move, too.
-        for pad in [64, 4096 + 64] {
-            let new = tar(&[file("bin/program", &elf(machine, 2000, pad))]);
-            let length = round_trip(&[&old], &new);
-            assert!(length < most, "machine {machine}, pad {pad}: {length}");
-        }
-    }
-    // Another machine's number makes the same change thirty times as large.
-    let (old, new) = (
-        tar(&[file("x", &elf(3, 2000, 0))]),
-        tar(&[file("x", &elf(3, 2000, 64))]),
-    );
-    assert!(round_trip(&[&old], &new) > 5_000);
-}
-
-/// Headers of an executable that lie: foreseen is nonsense then, made is what was wanted.
-#[test]
-fn executables_that_lie_do_no_harm() {
-    let honest = elf(62, 200, 0);
-    let new = tar(&[file("x", &elf(62, 200, 64))]);
-    for (number, dice) in noise(31, 4 * 150).chunks_exact(4).enumerate() {
-        let mut old = honest.clone();
-        for &at in &dice[..2] {
-            old[usize::from(at) % 176] = [0, 1, 0x7f, 0xff, dice[3]][number % 5];
-        }
-        round_trip(&[&tar(&[file("x", &old)])], &new);
-    }
 }
 
 #[test]
