@@ -24,10 +24,10 @@ use std::sync::Arc;
 use sys::resolve::{self, Scope};
 
 /// A layer that is there and stays there while this is held, with what a delta knows it by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BaseLayer {
     layer: Arc<Layer>,
-    root: OwnedFd,
+    root: Arc<OwnedFd>,
     held: LayerId,
 }
 
@@ -74,7 +74,7 @@ impl Layers {
         let diff = self.layout().overlay_layer(&info.cache_id).join("diff");
         Ok(BaseLayer {
             layer: Arc::new(builder.finish(info.diff_id.0)),
-            root: crate::durable::open_directory(&diff)?,
+            root: Arc::new(crate::durable::open_directory(&diff)?),
             held,
         })
     }
