@@ -209,7 +209,7 @@ fn of_case(name: &str, f: &Figures, known: Option<&Known>) -> Vec<Row> {
             Goal::AtMost(0.5),
         ),
         row(
-            "... the floor: read, hash, link or write",
+            "floor: CPU to read, hash, link or write",
             "s",
             f.apply.floor.cpu,
             Goal::None,

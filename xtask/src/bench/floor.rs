@@ -11,6 +11,7 @@ use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -32,7 +33,12 @@ pub fn measure(disk: &Disk, layers: &[PathBuf]) -> Result<Floor> {
             hash: Context::new(&SHA256),
             buffer: vec![0; 128 << 10],
             directories: 0,
+            names: BTreeMap::new(),
+            made: BTreeMap::new(),
         };
+        for layer in layers {
+            copy.count(&directory(CWD, layer)?)?;
+        }
         let began = cpu();
         for (number, layer) in layers.iter().enumerate() {
             let to = disk.at().join(format!("floor-{number}"));
@@ -71,9 +77,27 @@ struct Copy {
     hash: Context,
     buffer: Vec<u8>,
     directories: u64,
+    /// How many names each inode has in the layers that are made: those with more are the base's, too.
+    names: BTreeMap<u64, u64>,
+    /// Files that were written and have more names here.
+    made: BTreeMap<u64, OwnedFd>,
 }
 
 impl Copy {
+    fn count(&mut self, from: &OwnedFd) -> rustix::io::Result<()> {
+        for entry in Dir::read_from(from)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            match entry.file_type() {
+                _ if [&b"."[..], b".."].contains(&name.to_bytes()) => {}
+                FileType::Directory => self.count(&directory(from, name)?)?,
+                FileType::RegularFile => *self.names.entry(entry.ino()).or_default() += 1,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn directory(&mut self, from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
         self.directories += 1;
         for entry in Dir::read_from(from)? {
@@ -94,9 +118,12 @@ impl Copy {
                 FileType::RegularFile => {
                     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::CLOEXEC;
                     let file = openat(from, name, flags, Mode::empty())?;
-                    if stat.st_nlink > 1 {
+                    let names = self.names.get(&stat.st_ino).copied().unwrap_or(1);
+                    if stat.st_nlink > names {
                         rustix::fs::linkat(from, name, to, name, AtFlags::empty())?;
                         self.pass(file.as_fd(), None)?;
+                    } else if let Some(made) = self.made.get(&stat.st_ino) {
+                        rustix::fs::linkat(made, "", to, name, AtFlags::EMPTY_PATH)?;
                     } else {
                         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                         let made = openat(to, name, flags, mode)?;
@@ -106,6 +133,9 @@ impl Copy {
                             rustix::fs::fchown(&made, Some(owner), Some(Gid::from_raw(stat.st_gid)))?;
                         }
                         rustix::fs::futimens(&made, &times(&stat))?;
+                        if names > 1 {
+                            self.made.insert(stat.st_ino, made);
+                        }
                     }
                 }
                 FileType::Symlink => {
