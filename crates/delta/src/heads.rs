@@ -213,18 +213,27 @@ fn octal(block: &Block, place: Place) -> Option<u64> {
 /// Writes a number as Go's and GNU's tars do: zeros in front, NUL at the end. One too large leaves the field empty.
 fn put_octal(block: &mut Block, (at, width): Place, value: u64) {
     let digits = width - 1;
+    let field = &mut block[at..at + width];
+    field.fill(0);
     if value >> (3 * digits) == 0 {
-        put(block, (at, width), format!("{value:0digits$o}").as_bytes());
-    } else {
-        put(block, (at, width), b"");
+        octal_digits(value, &mut field[..digits]);
+    }
+}
+
+/// As `format!("{value:0…o}")`, which every header would wait for twice.
+fn octal_digits(mut value: u64, into: &mut [u8]) {
+    for digit in into.iter_mut().rev() {
+        *digit = b'0' + (value & 7) as u8;
+        value >>= 3;
     }
 }
 
 fn checksum(block: &Block) -> [u8; 8] {
-    let counted = block[..CHECKSUM.0].iter().chain(&block[CHECKSUM.0 + CHECKSUM.1..]);
-    let sum: u32 = counted.map(|&byte| u32::from(byte)).sum::<u32>() + 8 * u32::from(b' ');
-    let text = format!("{sum:06o}\0 ");
-    text.as_bytes().try_into().expect("six digits hold 512 bytes' sum")
+    let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte)).sum::<u32>();
+    let sum = sum(block) - sum(&block[CHECKSUM.0..CHECKSUM.0 + CHECKSUM.1]) + 8 * u32::from(b' ');
+    let mut text = *b"000000\0 ";
+    octal_digits(sum.into(), &mut text[..6]);
+    text
 }
 
 /// Writes a text by what it has in common with another.

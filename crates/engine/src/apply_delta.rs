@@ -4,7 +4,7 @@ use crate::Engine;
 use delta::{Delta, Limits};
 use oci::digest::Digest;
 use std::io::{BufReader, Read};
-use store::{BaseFiles, ChainId, DiffId, Error, LayerId, Partial, Result, UnpackedLayer};
+use store::{BaseFiles, BaseLayer, ChainId, DiffId, Error, LayerId, Partial, Result, UnpackedLayer};
 
 /// Unpacks what a delta makes on top of `below`. It is read to its end; the result is checked against `diff`, and its
 /// claim to make that before anything is written. With `partial`, what comes is kept for a pull that goes on after this
@@ -39,8 +39,7 @@ pub(crate) fn unpack(
             header.tar_bytes
         )));
     }
-    let files = base.iter().map(|layer| engine.store.layers.base(layer.clone()));
-    let files = BaseFiles::new(files.collect::<Result<_>>()?);
+    let files = BaseFiles::new(held.described(&base)?);
     let why = match staged.unpack_delta(opened, files) {
         Ok(unpacked) if unpacked.outcome().diff_id.0 == *diff => return Ok(unpacked),
         Ok(_) => Error::Invalid(format!("what the delta makes is not {diff}")),
@@ -75,6 +74,8 @@ pub(crate) struct Held<'a> {
     engine: &'a Engine,
     /// Each with its diff ID, and whether it was of use to anybody before.
     layers: Vec<(Digest, LayerId, bool)>,
+    /// What the last delta had to know of its bases: that of the next layer often has one in common.
+    described: Vec<BaseLayer>,
 }
 
 impl Held<'_> {
@@ -83,6 +84,7 @@ impl Held<'_> {
         let mut held = Held {
             engine,
             layers: Vec::new(),
+            described: Vec::new(),
         };
         held.all(diffs.iter())?;
         Ok(held)
@@ -108,6 +110,20 @@ impl Held<'_> {
         Ok(all)
     }
 
+    /// What a delta has to know of its bases.
+    fn described(&mut self, base: &[LayerId]) -> Result<Vec<BaseLayer>> {
+        let is = |known: &BaseLayer, layer: &LayerId| known.id().chain_id() == layer.chain_id();
+        // Those that are not wanted now go before others come: it is what an update has most of in memory.
+        self.described.retain(|known| base.iter().any(|layer| is(known, layer)));
+        let mut all = Vec::new();
+        for layer in base {
+            let known = self.described.iter().find(|known| is(known, layer)).cloned();
+            all.push(known.map_or_else(|| self.engine.store.layers.base(layer.clone()), Ok)?);
+        }
+        self.described.clone_from(&all);
+        Ok(all)
+    }
+
     fn bytes(&self) -> u64 {
         let info = |layer: &LayerId| self.engine.store.layers.info(layer.chain_id());
         let sizes = self.layers.iter().filter_map(|(_, layer, _)| Some(info(layer)?.size));
@@ -117,6 +133,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
+        self.described.clear();
         for (_, layer, was_used) in self.layers.drain(..) {
             let chain = layer.chain_id().clone();
             drop(layer);

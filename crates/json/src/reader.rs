@@ -335,6 +335,13 @@ impl<'a> Reader<'a> {
 
     /// Goes to the next quote or backslash of a text.
     fn plain(&mut self) -> Result<()> {
+        // Eight bytes at a time while there is nothing special among them: tar-split is long texts.
+        while let Some(bytes) = self.text[self.at..].first_chunk() {
+            if has_special(u64::from_le_bytes(*bytes)) {
+                break;
+            }
+            self.at += 8;
+        }
         while let Some(byte) = self.text.get(self.at) {
             match byte {
                 b'"' | b'\\' => return Ok(()),
@@ -412,6 +419,15 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Says if one of eight bytes is a quote, a backslash, or below 0x20.
+fn has_special(bytes: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Of a byte below `n`, the subtraction sets the high bit, which was not set before.
+    let has_below = |bytes: u64, n: u64| bytes.wrapping_sub(ONES * n) & !bytes & (ONES << 7) != 0;
+    let has = |byte: u8| has_below(bytes ^ (ONES * u64::from(byte)), 1);
+    has_below(bytes, 0x20) || has(b'"') || has(b'\\')
+}
+
 #[cold]
 fn wrong_type(shown: &str, expected: &str) -> Error {
     Error::custom(format!("invalid type: {shown}, expected {expected}"))
@@ -420,4 +436,21 @@ fn wrong_type(shown: &str, expected: &str) -> Error {
 #[cold]
 pub(crate) fn out_of_range(text: &str, expected: &str) -> Error {
     Error::custom(format!("invalid value: integer `{text}`, expected {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_special_byte_of_eight_is_seen() {
+        for at in 0..8 {
+            for byte in 0..=255u8 {
+                let mut bytes = *b"\xff!#[] \x80\x7f";
+                bytes[at] = byte;
+                let special = byte < 0x20 || byte == b'"' || byte == b'\\';
+                assert_eq!(has_special(u64::from_le_bytes(bytes)), special, "{byte:#x} at {at}");
+            }
+        }
+    }
 }

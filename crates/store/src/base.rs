@@ -7,23 +7,27 @@
 
 use crate::error::{Error, Result};
 use crate::layers::{ChainId, DiffId, LayerId, Layers, missing};
-use crate::rebuild::{Passing, open};
+use crate::rebuild::{Passing, open_at};
+use crate::unpack::{clean, split};
 use delta::{Builder, Contents, FileId, Layer};
-use oci::tar::Entry;
 use oci::tar_split::{Lines, Piece};
 use rustix::fs::{FileType, Stat};
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
+use sys::resolve::{self, Scope};
 
 /// A layer that is there and stays there while this is held, with what a delta knows it by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BaseLayer {
     layer: Arc<Layer>,
-    root: OwnedFd,
+    root: Arc<OwnedFd>,
     held: LayerId,
 }
 
@@ -70,7 +74,7 @@ impl Layers {
         let diff = self.layout().overlay_layer(&info.cache_id).join("diff");
         Ok(BaseLayer {
             layer: Arc::new(builder.finish(info.diff_id.0)),
-            root: crate::durable::open_directory(&diff)?,
+            root: Arc::new(crate::durable::open_directory(&diff)?),
             held,
         })
     }
@@ -79,16 +83,30 @@ impl Layers {
 /// A base file that is open.
 pub(crate) struct Opened {
     id: FileId,
-    /// What its layer's tar says of it.
-    pub entry: Entry,
+    /// Its clean path in its layer.
+    pub path: Vec<u8>,
+    size: u64,
     pub stat: Stat,
-    file: Passing,
+    file: Arc<Passing>,
 }
 
 impl Opened {
     pub fn file(&self) -> &File {
         self.file.file()
     }
+
+    /// It stays open while this is held.
+    pub fn share(&self) -> Arc<Passing> {
+        self.file.clone()
+    }
+}
+
+/// The directory in which a file was opened last: neighbours are the rule, and the way from the root is most of what
+/// opening one takes.
+struct Directory {
+    layer: u32,
+    path: Vec<u8>,
+    at: OwnedFd,
 }
 
 /// Files that are opened before their turn, and bytes of them that the kernel is asked to read meanwhile: a disk has
@@ -100,7 +118,7 @@ const AHEAD_BYTES: u64 = 1 << 20;
 /// read right now in a list of its own, and to get at them it asks all processors.
 #[derive(Default)]
 struct Passed {
-    files: Vec<Passing>,
+    files: Vec<Arc<Passing>>,
     bytes: u64,
 }
 
@@ -109,7 +127,7 @@ const PASSED_BYTES: u64 = 4 << 20;
 
 impl Passed {
     fn take(&mut self, opened: Opened) {
-        self.bytes += opened.entry.size;
+        self.bytes += opened.size;
         self.files.push(opened.file);
         if self.files.len() >= PASSED_FILES || self.bytes >= PASSED_BYTES {
             *self = Passed::default();
@@ -122,6 +140,7 @@ pub struct BaseFiles {
     layers: Vec<BaseLayer>,
     opened: Option<Opened>,
     passed: Passed,
+    directory: Option<Directory>,
     /// Files that are likely next, in their order.
     ahead: VecDeque<Opened>,
     /// The one behind the last of them; or the one that would be the first.
@@ -134,6 +153,7 @@ impl BaseFiles {
             layers,
             opened: None,
             passed: Passed::default(),
+            directory: None,
             ahead: VecDeque::new(),
             next: None,
         }
@@ -178,7 +198,7 @@ impl BaseFiles {
             }
         };
         let opened = opened.map_or_else(|| self.find(id), Ok)?;
-        let mut bytes: u64 = self.ahead.iter().map(|opened| opened.entry.size).sum();
+        let mut bytes: u64 = self.ahead.iter().map(|opened| opened.size).sum();
         while in_order
             && self.ahead.len() < AHEAD_FILES
             && bytes < AHEAD_BYTES
@@ -186,9 +206,10 @@ impl BaseFiles {
         {
             self.next = self.behind(next);
             // One that is not there is an error when somebody asks for it.
-            let Ok(mut opened) = self.find(next) else { continue };
-            opened.file.will_need(opened.entry.size.min(AHEAD_BYTES / 4));
-            bytes += opened.entry.size;
+            let Ok(opened) = self.find(next) else { continue };
+            // Advice: where it is not taken, reading waits.
+            let _ = sys::fs::will_need(opened.file(), 0, opened.size.min(AHEAD_BYTES / 4));
+            bytes += opened.size;
             self.ahead.push_back(opened);
         }
         Ok(opened)
@@ -207,18 +228,43 @@ impl BaseFiles {
         }
     }
 
-    fn find(&self, id: FileId) -> io::Result<Opened> {
+    fn find(&mut self, id: FileId) -> io::Result<Opened> {
         let base = usize::try_from(id.layer).ok().and_then(|at| self.layers.get(at));
         let base = base.ok_or(io::ErrorKind::NotFound)?;
         let entry = base.layer.entry(id.entry).ok_or(io::ErrorKind::NotFound)?;
-        let file = open(base.root.as_fd(), &entry.name)?;
+        let mut path = Vec::with_capacity(entry.name.len());
+        clean(&entry.name, &mut path);
+        let (parent, name) = split(&path);
+        if name.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let is_here = |here: &Directory| here.layer == id.layer && here.path == parent;
+        if !self.directory.as_ref().is_some_and(is_here) {
+            let inside = if parent.is_empty() { b"." } else { parent };
+            let inside = Path::new(OsStr::from_bytes(inside));
+            self.directory = Some(Directory {
+                layer: id.layer,
+                path: parent.to_vec(),
+                at: resolve::open_directory(base.root.as_fd(), inside, Scope::InRoot)?,
+            });
+        }
+        let directory = self.directory.as_ref().expect("it was opened right now");
+        let file = open_at(directory.at.as_fd(), name)?;
         let stat = rustix::fs::fstat(file.file())?;
+        let size = base.layer.size(id.entry);
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        if !is_file || u64::try_from(stat.st_size) != Ok(base.layer.size(id.entry)) {
-            let text = format!("{} is not the file it was", String::from_utf8_lossy(&entry.name));
+        if !is_file || u64::try_from(stat.st_size) != Ok(size) {
+            let text = format!("{} is not the file it was", String::from_utf8_lossy(&path));
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        Ok(Opened { id, entry, stat, file })
+        let file = Arc::new(file);
+        Ok(Opened {
+            id,
+            path,
+            size,
+            stat,
+            file,
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, PipeReader, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -76,9 +76,25 @@ impl Drop for Passing {
 /// Opens a file of a layer by its name in the layer's tar. Reading it does not set its time of last access, which would
 /// be a write to the device for each file: that needs its owner's rights.
 pub(crate) fn open(root: BorrowedFd<'_>, name: &[u8]) -> io::Result<Passing> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let name = Path::new(OsStr::from_bytes(name));
-    let open = |flags| resolve::open(root, name, Scope::InRoot, flags, Mode::empty());
+    passing(|flags| resolve::open(root, name, Scope::InRoot, flags, Mode::empty()))
+}
+
+/// The same by its last component, in its directory.
+pub(crate) fn open_at(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<Passing> {
+    debug_assert!(!name.contains(&b'/') && name != b"..");
+    passing(|flags| {
+        Ok(rustix::fs::openat(
+            directory,
+            name,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?)
+    })
+}
+
+fn passing(open: impl Fn(OFlags) -> io::Result<OwnedFd>) -> io::Result<Passing> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let opened = match open(flags | OFlags::NOATIME) {
         Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => open(flags),
         other => other,

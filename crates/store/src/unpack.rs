@@ -12,7 +12,7 @@ mod reuse;
 mod split;
 mod tree;
 
-pub(crate) use parents::clean;
+pub(crate) use parents::{clean, split};
 pub(crate) use reuse::{Reuse, Shared};
 pub use tree::Rules;
 
@@ -50,6 +50,10 @@ pub struct Outcome {
 
 /// Tar bytes between two checkpoints that only have to outlive this process: they cost 33 KB in memory each.
 const CHECKPOINT_EVERY: u64 = 1 << 20;
+
+/// The same where a delta is what would come again. From the first one on its bytes are kept as they come, and then
+/// another one saves only work.
+const CHECKPOINT_EVERY_OF_DELTA: u64 = 8 << 20;
 
 /// Where a layer is unpacked, and what an earlier run left there.
 pub(crate) struct Target<'a> {
@@ -89,10 +93,14 @@ pub(crate) fn layer(
     let before = from.map_or(Ok(Prefix::none()), |place| Prefix::start(diff, tar_split, place))?;
     let source = Hashed::new(before.chain(tar));
     let mut reader = Reader::with_tap(source, Splitter::new(split));
+    let every = match reuse.is_some() {
+        true => CHECKPOINT_EVERY_OF_DELTA,
+        false => CHECKPOINT_EVERY,
+    };
+    let mut pauses = Pauses::new(keeper, every, from);
     let mut tree = Tree::new(root, diff, Rules::layer())?.going_on(resumed).reusing(reuse);
     let mut batches = Batches::start(diff)?;
     let mut names = Names::default();
-    let mut pauses = Pauses::new(keeper, from);
     let mut replay = from;
     let mut entries = 0;
     while let Some(entry) = reader.next_entry().map_err(read_error)? {
@@ -174,14 +182,17 @@ fn recall_part<R: BufRead, T: Tap>(reader: &mut Reader<R, T>, end: u64) -> Resul
 /// When a batch is made, and when a checkpoint.
 struct Pauses {
     keeper: Option<Keeper>,
-    /// The byte of the tar at which the next checkpoint is due.
+    /// Bytes of the tar between two checkpoints.
+    every: u64,
+    /// The byte of the tar at which the next one is due.
     next: u64,
 }
 
 impl Pauses {
-    fn new(keeper: Option<Keeper>, from: Option<&Place>) -> Pauses {
+    fn new(keeper: Option<Keeper>, every: u64, from: Option<&Place>) -> Pauses {
         Pauses {
             keeper,
+            every,
             next: from.map_or(0, |place| place.tar) + CHECKPOINT_EVERY,
         }
     }
@@ -237,7 +248,7 @@ impl Pauses {
             return Ok(None);
         };
         let tar = reader.position();
-        self.next = tar + CHECKPOINT_EVERY;
+        self.next = tar + self.every;
         let split_lines = reader.tap_mut().mark().doing("write", "tar-split")?;
         let split_bytes = reader.tap_mut().out_mut().mark().doing("write", "tar-split")?;
         keeper.keep(Place {

@@ -134,6 +134,9 @@ pub fn list_xattrs_of(fd: impl AsFd) -> io::Result<Vec<CString>> {
             Err(Errno::NOTSUP) => return Ok(Vec::new()),
             other => other?,
         };
+        if length == 0 {
+            return Ok(Vec::new());
+        }
         let mut names = vec![0u8; length];
         match rustix::fs::flistxattr(&fd, &mut names[..]) {
             Err(Errno::RANGE) => continue,

@@ -5,6 +5,7 @@
 //! files of this machine, which is a smaller set. One run each: bytes do not vary, and CPU is compared with CPU of the
 //! same run.
 
+use super::floor::{self, Floor};
 use super::measure::{Cgroup, Disk, watch};
 use super::table::{Goal, Row};
 use super::{Subject, chart};
@@ -98,6 +99,8 @@ struct Update {
     journal: Option<f64>,
     added: f64,
     by_delta: bool,
+    /// What making the same files costs anybody, for an update by delta.
+    floor: Floor,
 }
 
 pub fn measure(binary: &Path, given: Option<&str>) -> Result<Vec<Row>> {
@@ -206,6 +209,18 @@ fn of_case(name: &str, f: &Figures, known: Option<&Known>) -> Vec<Row> {
             Goal::AtMost(0.5),
         ),
         row(
+            "floor: CPU to read, hash, link or write",
+            "s",
+            f.apply.floor.cpu,
+            Goal::None,
+        ),
+        row(
+            "to apply it: CPU / floor",
+            "x",
+            f.apply.cpu / f.apply.floor.cpu,
+            Goal::None,
+        ),
+        row(
             "to apply it: peak memory above idle",
             "MB",
             f.apply.memory / 1e6,
@@ -221,6 +236,24 @@ fn of_case(name: &str, f: &Figures, known: Option<&Known>) -> Vec<Row> {
             "... of that ext4's journal",
             "MB",
             f.apply.journal.unwrap_or(0.0) / 1e6,
+            Goal::None,
+        ),
+        row(
+            "floor: written to the device",
+            "MB",
+            f.apply.floor.written / 1e6,
+            Goal::None,
+        ),
+        row(
+            "floor: of that ext4's journal",
+            "MB",
+            f.apply.floor.journal.unwrap_or(0.0) / 1e6,
+            Goal::None,
+        ),
+        row(
+            "floor: directories, a block each",
+            "MB",
+            f.apply.floor.directories * 4096.0 / 1e6,
             Goal::None,
         ),
         row("to apply it: disk space added", "MB", f.apply.added / 1e6, mb(most)),
@@ -303,17 +336,32 @@ fn update(
     let idle = super::measure::Memory::of_all(&subject.cgroup.processes()).resident;
     let (cpu, written, used) = (subject.cgroup.cpu()?, disk.written()?, used(&disk)?);
     let journaled = disk.journaled();
+    let before = layers(&disk)?;
     let (said, peaks) = watch(&subject.cgroup, || 0.0, || pull(&subject, &names, &names[1]));
     let said = said?;
     disk.sync()?;
-    Ok(Update {
+    let mut done = Update {
         cpu: subject.cgroup.cpu()? - cpu,
         memory: (peaks.resident - idle).max(0.0),
         written: disk.written()? - written,
         journal: disk.journaled().zip(journaled).map(|(now, before)| now - before),
         added: self::used(&disk)? - used,
         by_delta: said.contains("Delta from"),
-    })
+        floor: Floor::default(),
+    };
+    if done.by_delta {
+        let new: Vec<PathBuf> = layers(&disk)?.difference(&before).cloned().collect();
+        done.floor = floor::measure(&disk, &new)?;
+    }
+    Ok(done)
+}
+
+/// The directories of all layers' files.
+fn layers(disk: &Disk) -> Result<BTreeSet<PathBuf>> {
+    let place = disk.at().join("root/overlay2");
+    let list = fs::read_dir(&place).map_err(|e| format!("list {}: {e}", place.display()))?;
+    let all = list.flatten().map(|entry| entry.path().join("diff"));
+    Ok(all.filter(|diff| diff.is_dir()).collect())
 }
 
 /// Bytes in use on a disk.

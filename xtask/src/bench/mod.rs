@@ -6,6 +6,7 @@
 mod by_crate;
 mod chart;
 mod delta;
+mod floor;
 mod images;
 mod measure;
 mod memory;

@@ -148,7 +148,7 @@ pub(super) fn is_within(path: &[u8], directory: &[u8]) -> bool {
 }
 
 /// Splits a clean path into its directory and its last component.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&b| b == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),

@@ -23,6 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What is known of a file's content before it comes.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +134,7 @@ impl Reuse {
     }
 
     /// The file that one at `path` can be a link to.
-    pub fn link_source(&mut self, path: &[u8], entry: &Entry, content: Content) -> Option<(OwnedFd, u64)> {
+    pub fn link_source(&mut self, path: &[u8], entry: &Entry, content: Content) -> Option<(Arc<Passing>, u64)> {
         let Content::Base(id) = content else { return None };
         if counts_links(path) {
             return None;
@@ -141,7 +142,7 @@ impl Reuse {
         let mut known = self.known.0.borrow_mut();
         known.made = None;
         let old = known.base.open(id).ok()?;
-        if self.below.contains(&id.layer) && !same_path(&old.entry.name, path) {
+        if self.below.contains(&id.layer) && old.path != path {
             return None;
         }
         let stat = &old.stat;
@@ -151,7 +152,7 @@ impl Reuse {
         if !fits || self.linked.contains(&inode) || !same_xattrs(old.file(), entry) {
             return None;
         }
-        Some((old.file().try_clone().ok()?.into(), inode))
+        Some((old.share(), inode))
     }
 
     /// Takes note of a link.
@@ -187,12 +188,6 @@ fn counts_links(path: &[u8]) -> bool {
     [&b"etc/cron"[..], b"var/spool/cron", b"etc/anacron"]
         .iter()
         .any(|prefix| path.starts_with(prefix))
-}
-
-fn same_path(name: &[u8], path: &[u8]) -> bool {
-    let mut clean = Vec::with_capacity(name.len());
-    super::parents::clean(name, &mut clean);
-    clean == path
 }
 
 /// Owner, mode and times are what an entry says.

@@ -394,7 +394,8 @@ impl Tree {
         let Some((file, inode)) = reuse.and_then(|reuse| reuse.link_source(place.path, entry, known)) else {
             return Ok(false);
         };
-        let link = || match rustix::fs::linkat(&file, c"", place.at, place.name, AtFlags::EMPTY_PATH) {
+        let file = file.file();
+        let link = || match rustix::fs::linkat(file, c"", place.at, place.name, AtFlags::EMPTY_PATH) {
             // Without CAP_DAC_READ_SEARCH, as in a container.
             Err(Errno::NOENT) => {
                 let path = sys::fs::path_of(file.as_fd());
