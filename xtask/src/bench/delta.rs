@@ -541,10 +541,14 @@ fn cases(given: Option<&str>) -> Result<(PathBuf, Option<TempDir>)> {
         fs::create_dir_all(&place).map_err(|e| format!("make {}: {e}", place.display()))?;
         if !out.join("pyapp/new/manifest.json").is_file() {
             println!("building the cases into {}: this takes a while, once", place.display());
-            run(Command::new("bash")
-                .arg(script)
-                .env("CASES_OUT", &out)
-                .env("CASES_WORK", &work))?;
+            let mut build = Command::new("bash");
+            build.arg(script).env("CASES_OUT", &out).env("CASES_WORK", &work);
+            run(&mut build).map_err(|e| {
+                format!(
+                    "{e}; why is in {}/*/log: try again, or give a directory",
+                    work.display()
+                )
+            })?;
         }
         return Ok((out, None));
     }
