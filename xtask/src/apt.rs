@@ -113,9 +113,12 @@ fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     Ok(packages.iter().copied().filter(|package| !there(package)).collect())
 }
 
+/// What has apt try again when a mirror does not answer at once.
+pub const RETRIES: [&str; 2] = ["-o", "Acquire::Retries=4"];
+
 fn apt() -> Command {
     let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q");
+    command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q").args(RETRIES);
     command
 }
 

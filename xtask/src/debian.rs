@@ -76,7 +76,7 @@ impl Lists {
         command.arg("-o").arg(format!("Dir::State::lists={state}/lists"));
         command.arg("-o").arg(format!("Dir::Cache={state}/cache"));
         // The files are ours to read, and apt's own user could not.
-        command.args(["-o", "APT::Sandbox::User="]);
+        command.args(["-o", "APT::Sandbox::User="]).args(crate::apt::RETRIES);
         for architecture in ARCHITECTURES {
             command.arg("-o").arg(format!("APT::Architectures::={architecture}"));
         }

@@ -134,13 +134,23 @@ fn debian(place: &Path) -> Result<PathBuf> {
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
         .ok_or("/etc/os-release names no VERSION_CODENAME: the guest is made from this machine's Debian")?;
     println!("making a Debian {suite} for the guest");
-    let mut debootstrap = Command::new("debootstrap");
-    debootstrap.args(["--variant=minbase", &format!("--include={PACKAGES}"), suite]);
-    debootstrap
-        .arg(&root)
-        .arg(mirror(suite)?)
-        .stdout(std::process::Stdio::null());
-    run(&mut debootstrap)?;
+    let mirror = mirror(suite)?;
+    let bootstrap = || {
+        let mut debootstrap = Command::new("debootstrap");
+        debootstrap.args(["--variant=minbase", &format!("--include={PACKAGES}"), suite]);
+        run(debootstrap.arg(&root).arg(&mirror).stdout(std::process::Stdio::null()))
+    };
+    // It asks a mirror once for each file, and gives up where that does not answer.
+    let mut made = bootstrap();
+    for _ in 0..2 {
+        if let Err(why) = &made {
+            println!("{why}: once more");
+            let _ = std::fs::remove_dir_all(&root);
+            std::thread::sleep(std::time::Duration::from_secs(10));
+            made = bootstrap();
+        }
+    }
+    made?;
     for spare in [
         "var/lib/apt/lists",
         "var/cache/apt",
@@ -179,9 +189,13 @@ fn kernel(place: &Path) -> Result<(PathBuf, String)> {
         let _ = std::fs::remove_dir_all(&files);
         std::fs::create_dir_all(&files).map_err(|e| format!("make {}: {e}", files.display()))?;
         let mut apt = Command::new("apt-get");
-        run(apt
-            .current_dir(&files)
-            .args(["-q", "-o", "APT::Sandbox::User=", "download", package]))?;
+        run(apt.current_dir(&files).args(crate::apt::RETRIES).args([
+            "-q",
+            "-o",
+            "APT::Sandbox::User=",
+            "download",
+            package,
+        ]))?;
         for entry in std::fs::read_dir(&files).map_err(|e| format!("list {}: {e}", files.display()))? {
             let deb = entry.map_err(|e| format!("list {}: {e}", files.display()))?.path();
             run(Command::new("dpkg-deb").arg("--extract").arg(&deb).arg(&files))?;
