@@ -103,9 +103,9 @@ struct Update {
     floor: Floor,
 }
 
-pub fn measure(binary: &Path, given: Option<&str>) -> Result<Vec<Row>> {
-    let (directory, _kept) = cases(given)?;
-    let mut names: Vec<String> = fs::read_dir(&directory)
+pub fn measure(binary: &Path, cases: &Cases) -> Result<Vec<Row>> {
+    let directory = &cases.directory;
+    let mut names: Vec<String> = fs::read_dir(directory)
         .map_err(|e| format!("list {}: {e}", directory.display()))?
         .flatten()
         .filter(|entry| entry.path().join("new/manifest.json").is_file())
@@ -526,36 +526,54 @@ fn childrens_cpu() -> f64 {
     (ticks(13) + ticks(14)) / 100.0
 }
 
-/// Where the cases are; a directory that is made for the purpose is kept until the end.
-fn cases(given: Option<&str>) -> Result<(PathBuf, Option<TempDir>)> {
-    if let Some(given) = given
-        .map(str::to_string)
-        .or_else(|| std::env::var("BALENA_DELTA_CASES").ok())
-    {
-        return Ok((PathBuf::from(given), None));
-    }
-    let script = Path::new("../shared/cases/build_cases.sh");
-    if script.is_file() {
-        let place = target_dir().join("delta-cases");
-        let (out, work) = (place.join("out"), place.join("work"));
-        fs::create_dir_all(&place).map_err(|e| format!("make {}: {e}", place.display()))?;
-        if !out.join("pyapp/new/manifest.json").is_file() {
-            println!("building the cases into {}: this takes a while, once", place.display());
-            let mut build = Command::new("bash");
-            build.arg(script).env("CASES_OUT", &out).env("CASES_WORK", &work);
-            run(&mut build).map_err(|e| {
-                format!(
-                    "{e}; why is in {}/*/log: try again, or give a directory",
-                    work.display()
-                )
-            })?;
+/// Where the cases are, each with an old and a new image.
+pub struct Cases {
+    directory: PathBuf,
+    /// Removed with this, if they were made for this once.
+    _kept: Option<TempDir>,
+}
+
+impl Cases {
+    /// Those of a directory, or of `../shared/cases`, built once, or a smaller set of this machine's files.
+    pub fn at_hand(given: Option<&str>) -> Result<Cases> {
+        if let Some(given) = given
+            .map(str::to_string)
+            .or_else(|| std::env::var("BALENA_DELTA_CASES").ok())
+        {
+            return Ok(Cases {
+                directory: PathBuf::from(given),
+                _kept: None,
+            });
         }
-        return Ok((out, None));
+        let script = Path::new("../shared/cases/build_cases.sh");
+        if script.is_file() {
+            let place = target_dir().join("delta-cases");
+            let (out, work) = (place.join("out"), place.join("work"));
+            fs::create_dir_all(&place).map_err(|e| format!("make {}: {e}", place.display()))?;
+            if !out.join("pyapp/new/manifest.json").is_file() {
+                println!("building the cases into {}: this takes a while, once", place.display());
+                let mut build = Command::new("bash");
+                build.arg(script).env("CASES_OUT", &out).env("CASES_WORK", &work);
+                run(&mut build).map_err(|e| {
+                    format!(
+                        "{e}; why is in {}/*/log: try again, or give a directory",
+                        work.display()
+                    )
+                })?;
+            }
+            return Ok(Cases {
+                directory: out,
+                _kept: None,
+            });
+        }
+        println!("no ../shared/cases here: a smaller set is made from this machine's files");
+        let directory = TempDir::new().map_err(|e| format!("make a directory: {e}"))?;
+        small(directory.path())?;
+        Ok(Cases {
+            directory: directory.path().to_owned(),
+            _kept: Some(directory),
+        })
     }
-    println!("no ../shared/cases here: a smaller set is made from this machine's files");
-    let directory = TempDir::new().map_err(|e| format!("make a directory: {e}"))?;
-    small(directory.path())?;
-    Ok((directory.path().to_owned(), Some(directory)))
 }
 
 /// A tree of documents and programs of this machine; in the new one some differ, one is new, all have another time.

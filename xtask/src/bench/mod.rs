@@ -45,6 +45,13 @@ pub fn main(arguments: &[String]) -> Result<()> {
         }
         apt::ensure(apt::DEMO)?;
         apt::ensure(apt::TEST)?;
+    }
+    // While there is a network to fetch them from.
+    let cases = match names.contains(&"delta") {
+        true => Some(delta::Cases::at_hand(given)?),
+        false => None,
+    };
+    if names != ["size"] {
         // All mounts of the measurement end with this process.
         ground::isolate().map_err(|e| format!("make namespaces for the measurement: {e}"))?;
     }
@@ -55,7 +62,7 @@ pub fn main(arguments: &[String]) -> Result<()> {
             "pull" => pull::measure(&binary)?,
             "images" => images::measure(&binary)?,
             "memory" => memory::measure(&binary)?,
-            "delta" => delta::measure(&binary, given)?,
+            "delta" => delta::measure(&binary, cases.as_ref().expect("they are at hand"))?,
             _ => size::measure(&binary)?,
         };
         table::print(name, &rows);
