@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 use tests::client::within;
+use tests::delta::noise;
 use tests::double::{Double, Fault};
 use tests::image::{self, INDEX, Image, Layer, Tar};
 use tests::{Daemon, Ground, ground};
@@ -314,20 +315,6 @@ fn killed_in_mid_pull_leaks_nothing() {
             stored(&daemon)
         );
     });
-}
-
-/// Bytes that do not compress.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        bytes.extend_from_slice(&x.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 /// An image of 160 MB in two blobs: large beside what a cut may cost.
