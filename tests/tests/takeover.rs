@@ -244,3 +244,70 @@ fn dockers_data_root_is_taken_over_and_given_back() {
         dockers.stop();
     });
 }
+
+/// balenaEngine's data root: Docker's layout with two more fields in `hostconfig.json`, made by a Docker that is started
+/// as balenaOS starts balenaEngine; and what it would not read, were it handed it.
+#[test]
+fn balena_engines_data_root_is_taken_over() {
+    ground::run(|g| {
+        if !ground::there("dockerd") {
+            println!("skipped: there is no dockerd to make the data root");
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let start = |kind: Kind, extra: &[&str]| {
+            let options = Options {
+                binary: g.binary.clone(),
+                data_root: Some(root.path().to_owned()),
+                extra: extra.iter().map(ToString::to_string).collect(),
+                ..Options::default()
+            };
+            let daemon = Daemon::start(kind, options).unwrap();
+            let client = daemon.docker();
+            (daemon, client)
+        };
+        let (mut dockers, docker) = start(Kind::Docker, &[]);
+        docker.ok(&["pull", "-q", &g.busybox]);
+        docker.ok(&["tag", &g.busybox, "busybox"]);
+        let words = ["create", "--name", "supervisor", "--runtime", "io.containerd.runc.v2"];
+        let id = docker.ok(&[&words[..], &["busybox", "sh", "-c", "echo $SUPERVISOR_CONTAINER_ID"]].concat());
+        assert_eq!(dockers.stop(), Some(0));
+        // What `balena run --cidenv` and the device sync of its early versions leave.
+        let record = root.path().join("containers").join(&id).join("hostconfig.json");
+        let text = std::fs::read_to_string(&record).unwrap();
+        let mut host: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+        host.insert("ContainerIDEnv".into(), "SUPERVISOR_CONTAINER_ID".into());
+        host.insert("DeviceSync".into(), true.into());
+        std::fs::write(&record, serde_json::to_string(&host).unwrap()).unwrap();
+
+        let as_balena_os = [
+            "--experimental",
+            "--storage-driver=overlay2",
+            "--storage-opt=overlay2.sync_diffs=false",
+            "--max-download-attempts=10",
+            "--add-runtime=extension=/bin/true",
+            "--bip=10.114.101.1/24",
+            "--fixed-cidr=10.114.101.0/25",
+            "--dns=10.114.102.1",
+        ];
+        let (mut ours, docker) = start(Kind::Ours, &as_balena_os);
+        assert_eq!(docker.ok(&["start", "-a", "supervisor"]), id);
+        docker.ok(&["update", "-m", "64m", "--memory-swap", "64m", "supervisor"]);
+        assert_eq!(
+            docker.ok(&["run", "--rm", "busybox", "cat", "/etc/resolv.conf"]),
+            "nameserver 10.114.102.1"
+        );
+        assert_eq!(ours.stop(), Some(0));
+        let text = std::fs::read_to_string(&record).unwrap();
+        let host: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(host["DeviceSync"], true, "{text}");
+        assert_eq!(host["ContainerIDEnv"], "SUPERVISOR_CONTAINER_ID");
+        assert_eq!(host["Memory"], 64 << 20);
+
+        // Images of a driver that we have not are not passed over in silence.
+        std::fs::rename(root.path().join("image/overlay2"), root.path().join("image/aufs")).unwrap();
+        ours.options.extra.retain(|word| !word.starts_with("--storage-driver"));
+        let refused = ours.up().unwrap_err().to_string();
+        assert!(refused.contains("are of the storage driver aufs"), "{refused}");
+    });
+}

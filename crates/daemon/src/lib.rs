@@ -179,7 +179,15 @@ fn prepare(settings: &settings::Settings) -> Result<(), String> {
         let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(&path);
         made.map_err(|e| format!("make {}: {e}", path.display()))
     };
-    make(settings.engine.data_root.clone(), 0o710)?;
+    let root = &settings.engine.data_root;
+    if let (Some(driver), false) = (engine::foreign_driver(root), settings.driver_chosen) {
+        return Err(format!(
+            "the images in {} are of the storage driver {driver}, which is not supported by balena: name another --data-root, or \
+             begin anew beside them with --storage-driver overlay2",
+            root.display()
+        ));
+    }
+    make(root.clone(), 0o710)?;
     make(settings.engine.exec_root.clone(), 0o711)?;
     make(settings.engine.exec_root.join("containers"), 0o711)
 }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub log: Log,
     /// The daemon's own; `None` leaves it.
     pub oom_score_adjust: Option<i32>,
+    /// The storage driver was named, not taken for granted.
+    pub driver_chosen: bool,
 }
 
 /// How the daemon logs.
@@ -135,6 +137,7 @@ impl Settings {
                 format: given.text("log-format", "text"),
             },
             oom_score_adjust: oom_score_adjust(given)?,
+            driver_chosen: given.has("storage-driver"),
             pidfile: absolute(&given.text("pidfile", "/var/run/balena-engine.pid"))?,
             group: given.text("group", "balena-engine"),
             hosts,
@@ -163,9 +166,12 @@ fn refuse(given: &Given) -> Result<(), String> {
         return Err("--ipv6 is not supported by balena: the default bridge has IPv4 only".into());
     }
     for option in given.list("storage-opt") {
-        // The kernels that it was for are gone.
-        if !option.starts_with("overlay2.override_kernel_check=") {
-            return Err(format!("storage option {option:?} is not supported by balena"));
+        match option.split_once('=') {
+            // The kernels that it was for are gone.
+            Some(("overlay2.override_kernel_check", _)) => {}
+            // balenaEngine's; every layer is durable before it has a name, whatever it says.
+            Some(("overlay2.sync_diffs", _)) => {}
+            _ => return Err(format!("storage option {option:?} is not supported by balena")),
         }
     }
     match given.json("features").and_then(|f| f.get("containerd-snapshotter")) {

@@ -42,6 +42,8 @@ pub struct Record {
     pub health: Option<Health>,
     pub disk: Disk,
     pub host: HostConfig,
+    /// What else stood in `hostconfig.json`, as balenaEngine's `DeviceSync`; written back by [`Record::to_host_json`].
+    host_rest: serde_json::Map<String, Value>,
 }
 
 /// `config.v2.json` without the state.
@@ -133,6 +135,7 @@ impl Record {
             health: None,
             disk,
             host,
+            host_rest: serde_json::Map::new(),
         }
     }
 
@@ -231,6 +234,15 @@ impl Record {
         json::to_vec(&map)
     }
 
+    /// `hostconfig.json`.
+    pub fn to_host_json(&self) -> Vec<u8> {
+        let mut map = self.host_rest.clone();
+        if let Value::Object(host) = json::to_value(&self.host) {
+            map.extend(host);
+        }
+        json::to_vec(&map)
+    }
+
     /// Reads both files back.
     pub fn from_json(id: &ContainerId, config: &[u8], host: &[u8]) -> Result<Record, String> {
         let bad = |e: json::Error| format!("parse config.v2.json: {e}");
@@ -243,7 +255,13 @@ impl Record {
             map.retain(|name, _| !known.contains_key(name));
         }
         disk.rest = map;
-        let host = json::from_slice(host).map_err(|e| format!("parse hostconfig.json: {e}"))?;
+        let bad = |e: json::Error| format!("parse hostconfig.json: {e}");
+        let mut host_rest: serde_json::Map<String, Value> = json::from_slice(host).map_err(bad)?;
+        let host: HostConfig = json::from_slice(host).map_err(bad)?;
+        // Of what we know, only what is empty and left out when it is written stays in it.
+        if let Value::Object(known) = json::to_value(&host) {
+            host_rest.retain(|name, _| !known.contains_key(name));
+        }
         if own.as_str() != Some(id.as_str()) {
             return Err(format!(
                 "config.v2.json is about container {:.12}",
@@ -276,6 +294,7 @@ impl Record {
             health: on_disk.health,
             disk,
             host,
+            host_rest,
         })
     }
 }
@@ -348,6 +367,16 @@ mod tests {
         assert_eq!(again.state, record.state);
         assert!(Record::from_json(&ContainerId::random().unwrap(), &written, b"{}").is_err());
         assert!(Record::from_json(&id, b"{", b"{}").is_err());
+        assert!(Record::from_json(&id, &written, b"[]").is_err());
+        // The host's side: what was zero and is left out, what is known, what is not.
+        let host = br#"{"KernelMemory":0,"Mounts":[{"Type":"tmpfs","Target":"/t"}],"Memory":7,"DeviceSync":true}"#;
+        let mut record = Record::from_json(&id, &written, host).unwrap();
+        record.host.memory = 8;
+        record.host.mounts = None;
+        let host: Value = json::from_slice(&record.to_host_json()).unwrap();
+        assert_eq!(host["DeviceSync"], Value::Bool(true));
+        assert_eq!(host["Memory"], 8);
+        assert!(host.get("Mounts").is_none());
     }
 
     #[test]

@@ -16,6 +16,15 @@ use store::ImageId;
 /// The runtime that makes a mountable root file system and is never started.
 pub const BARE: &str = "bare";
 
+/// Whether our own runtime is meant: Docker's name for the one it comes with, or the shims of containerd that run it
+/// (`io.containerd.runtime.v1.linux` until Docker 20.10).
+pub(crate) fn is_built_in(runtime: &str) -> bool {
+    matches!(
+        runtime,
+        "" | "runc" | "io.containerd.runc.v2" | "io.containerd.runc.v1" | "io.containerd.runtime.v1.linux"
+    )
+}
+
 /// Makes a container and returns its ID.
 pub fn create(engine: &Arc<Engine>, name: &str, request: CreateRequest) -> Result<CreateResponse> {
     let CreateRequest {
@@ -398,7 +407,7 @@ fn validate(engine: &Engine, config: &ContainerConfig, host: &HostConfig, warnin
             "can't create 'AutoRemove' container with restart policy",
         ));
     }
-    if host.runtime != BARE && host.runtime != "runc" && !engine.config.runtimes.contains_key(&host.runtime) {
+    if host.runtime != BARE && !is_built_in(&host.runtime) && !engine.config.runtimes.contains_key(&host.runtime) {
         return Err(Error::invalid(format!(
             "unknown or invalid runtime name: {}",
             host.runtime

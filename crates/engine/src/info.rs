@@ -211,7 +211,9 @@ pub fn info(engine: &Engine) -> Value {
         .iter()
         .map(|(name, runtime)| (name.clone(), json!({ "path": runtime.path })))
         .collect();
-    runtimes.insert("runc".into(), json!({ "path": "balena-engine-runc" }));
+    for ours in ["runc", "io.containerd.runc.v2"] {
+        runtimes.insert(ours.into(), json!({ "path": "balena-engine-runc" }));
+    }
     runtimes.insert("bare".into(), json!({ "path": "" }));
     let insecure: Vec<&String> = engine
         .config

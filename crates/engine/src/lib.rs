@@ -67,3 +67,4 @@ pub mod wait;
 mod watch;
 
 pub use parts::{Config, Engine, Limits, Runtime};
+pub use store::foreign_driver;

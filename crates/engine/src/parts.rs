@@ -151,7 +151,7 @@ impl Engine {
 
     /// Makes a container's host config durable.
     pub(crate) fn save_host(&self, record: &Record) -> Result<()> {
-        let bytes = json::to_vec(&record.host);
+        let bytes = record.to_host_json();
         Ok(self
             .store
             .containers

@@ -6,7 +6,7 @@ use crate::attach::Waiting;
 use crate::container::{Record, State};
 use crate::error::{Context, Error, Kind, Result};
 use crate::table::Container;
-use crate::{Engine, connect, health, log_driver, prepare, spec, volume};
+use crate::{Engine, connect, create, health, log_driver, prepare, spec, volume};
 use network::Sandbox;
 use oci::runtime as rt;
 use runtime::shim::{RuntimeChoice, Shim, ShimConfig};
@@ -170,7 +170,7 @@ fn runtime_of(engine: &Engine, record: &Record) -> Result<RuntimeChoice> {
         },
     };
     match record.host.runtime.as_str() {
-        "" | "runc" => {}
+        name if create::is_built_in(name) => {}
         name => {
             let chosen = engine.config.runtimes.get(name);
             let chosen = chosen.ok_or_else(|| Error::invalid(format!("unknown or invalid runtime name: {name}")))?;

@@ -6,6 +6,33 @@ use crate::layers::ChainId;
 use oci::digest::Digest;
 use std::path::{Path, PathBuf};
 
+/// The storage driver whose images a data root holds while it has none in `overlay2`: such a root cannot be taken over.
+///
+/// Docker keeps the images of each driver apart (`image/<driver>`), those of its containerd image store in containerd's
+/// own directory (`containerd/daemon/io.containerd.snapshotter.v1.<driver>`, where it runs containerd itself).
+/// Touches nothing; what cannot be read counts as absent.
+pub fn foreign_driver(root: &Path) -> Option<String> {
+    let full = |path: &Path| std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    let layout = Layout::new(root);
+    if full(&layout.image_contents()) {
+        return None;
+    }
+    let names = |directory: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.filter_map(|e| e.file_name().into_string().ok()).collect()
+    };
+    let images = root.join("image");
+    let graph_drivers = names(&images)
+        .into_iter()
+        .filter(|driver| driver != "overlay2" && full(&images.join(driver).join("imagedb/content/sha256")));
+    let containerd = root.join("containerd/daemon");
+    let snapshotters = names(&containerd).into_iter().filter_map(|plugin| {
+        let name = plugin.strip_prefix("io.containerd.snapshotter.v1.")?;
+        full(&containerd.join(&plugin).join("snapshots")).then(|| format!("containerd ({name})"))
+    });
+    graph_drivers.chain(snapshotters).min()
+}
+
 /// The paths of a data root.
 #[derive(Debug, Clone)]
 pub struct Layout {
@@ -131,5 +158,27 @@ impl Layout {
 
     pub fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_of_another_driver_is_known() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |path: &str| std::fs::create_dir_all(root.path().join(path)).unwrap();
+        assert_eq!(foreign_driver(&root.path().join("missing")), None);
+        make("image/aufs/imagedb/content/sha256");
+        make("containerd/daemon/io.containerd.snapshotter.v1.overlayfs/snapshots");
+        make("containerd/daemon/io.containerd.content.v1.content/x");
+        assert_eq!(foreign_driver(root.path()), None);
+        make("containerd/daemon/io.containerd.snapshotter.v1.overlayfs/snapshots/1");
+        assert_eq!(foreign_driver(root.path()).as_deref(), Some("containerd (overlayfs)"));
+        make("image/aufs/imagedb/content/sha256/00");
+        assert_eq!(foreign_driver(root.path()).as_deref(), Some("aufs"));
+        make("image/overlay2/imagedb/content/sha256/00");
+        assert_eq!(foreign_driver(root.path()), None);
     }
 }

@@ -52,7 +52,7 @@ pub use distribution::Distribution;
 pub use error::{Error, Result};
 pub use images::{ImageId, Images};
 pub use layers::{ChainId, DiffId, LayerId, LayerInfo, Layers};
-pub use layout::Layout;
+pub use layout::{Layout, foreign_driver};
 pub use partial::Partial;
 pub use rw::{RwLayer, RwLayers};
 pub use spool::Spooled;
