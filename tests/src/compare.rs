@@ -14,6 +14,7 @@ use std::fs;
 struct Side {
     client: Client,
     dir: String,
+    home: String,
     registry: String,
 }
 
@@ -54,7 +55,8 @@ fn say(side: &Side, commands: &[&str]) -> Vec<String> {
             out.sort_unstable();
         }
         let text = format!("{line}: {} {out:?} {err:?}", ran.code);
-        let text = text.replace(&side.dir, "DIR").replace("balena", "docker");
+        let text = text.replace(&side.dir, "DIR").replace(&side.home, "HOME");
+        let text = text.replace("balena", "docker");
         // Docker 20.10's words, which later ones begin in lower case.
         let text = text.replace("Invalid filter", "invalid filter");
         said.push(without_ids(&text));
@@ -88,6 +90,7 @@ fn side(g: &Ground, name: &'static str, daemon: &Daemon, client: Client) -> Side
     Side {
         client,
         dir: dir.display().to_string(),
+        home: daemon.dir().display().to_string(),
         registry: format!("127.0.0.1:{}", g.registry.port),
     }
 }
@@ -101,6 +104,7 @@ pub fn compare(g: &Ground, commands: &[&str]) {
     other.docker().ok(&["pull", "-q", &g.busybox]);
     other.docker().ok(&["tag", &g.busybox, "busybox"]);
     let ours_said = say(&side(g, "ours", &ours, ours.cli()), commands);
+    println!("{}", ours_said.join("\n"));
     let with_docker = say(&side(g, "docker", &other, other.docker()), commands);
     let mut sides = vec![("docker's client on ours", with_docker)];
     if there("dockerd") {

@@ -90,6 +90,163 @@ fn beside_docker() {
     });
 }
 
+/// What is no name, no image, no archive; the same told in other forms; who is let in.
+#[test]
+fn names_archives_and_logins_beside_docker() {
+    ground::run(|g| {
+        let base = image::busybox_layer().unwrap();
+        for (name, tag) in [("one", "1"), ("one", "2"), ("two", "1")] {
+            let config = json!({
+                "Cmd": ["cat", "/which"], "Labels": {"name": name, "tag": tag}, "Env": ["A=b", "PATH=/bin"],
+                "ExposedPorts": {"80/tcp": {}}, "Volumes": {"/v": {}}, "StopSignal": "SIGINT", "User": "1:2",
+                "WorkingDir": "/w", "Shell": ["sh"], "OnBuild": ["RUN x"],
+                "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1_000_000_000_i64},
+            });
+            let content = format!("{name}{tag}");
+            let layer = Layer::gzip(&Tar::default().file("which", 0o644, content.as_bytes()).bytes());
+            let image = Image::new(vec![base.clone(), layer], config);
+            g.registry.push(name, tag, &image).unwrap();
+        }
+        compare(
+            g,
+            &[
+                "pull REGISTRY/one:1",
+                "pull REGISTRY/one:1",
+                "pull -q REGISTRY/one:1",
+                "pull -a REGISTRY/one",
+                "pull -a REGISTRY/one:1",
+                "pull -aq REGISTRY/one",
+                "pull REGISTRY/one",
+                "pull REGISTRY/one:9",
+                "pull REGISTRY/nothing:1",
+                "pull REGISTRY/one@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                "pull REGISTRY/one@sha256:00",
+                "pull REGISTRY/ONE",
+                "pull",
+                "pull a b",
+                "pull --platform what/is/this/here REGISTRY/one:1",
+                "pull 127.0.0.1:1/x",
+                "image pull REGISTRY/two:1",
+                "images --format {{.Repository}}:{{.Tag}}_{{.ID}}_{{.Size}}_{{.Containers}}_{{.SharedSize}}",
+                "images --no-trunc --format {{.ID}}",
+                "images --format table_{{.Tag}}\\t{{.Size}}",
+                "images --format {{.What}}",
+                "images --format {{",
+                "images -q",
+                "images -a -q --no-trunc",
+                "images REGISTRY/one",
+                "images REGISTRY/one:2",
+                "images -f since=REGISTRY/one:1 --format {{.Tag}}",
+                "images -f before=REGISTRY/one:1 --format {{.Tag}}",
+                "images -f reference=REGISTRY/one --format {{.Tag}}",
+                "images -f reference=*/one --format {{.Tag}}",
+                "images -f label=tag=1 -f label=name=one --format {{.Tag}}",
+                "images -f x",
+                "image ls -x",
+                "history REGISTRY/one:1",
+                "history -q REGISTRY/one:1",
+                "history --no-trunc REGISTRY/one:1",
+                "history -H=false REGISTRY/one:1",
+                "history --format {{.CreatedSince}}|{{.CreatedAt}}|{{.Comment}}|{{.ID}} REGISTRY/one:1",
+                "history",
+                "history a b",
+                "inspect REGISTRY/one:1 -f {{json_.Config.Healthcheck}}{{.Config.Volumes}}{{.Config.OnBuild}}{{.Config.Shell}}",
+                "image inspect -f {{.RootFS.Type}}_{{len_.RootFS.Layers}}_{{.Architecture}}_{{.Author}}_{{.Variant}}_{{.Size}} REGISTRY/one:1",
+                "image inspect",
+                "inspect --type what none",
+                "tag REGISTRY/one:1",
+                "tag REGISTRY/one:1 x:",
+                "tag REGISTRY/one:1 x:y:z",
+                "tag REGISTRY/one:1 x/Y",
+                "tag REGISTRY/one:1 sha256:00",
+                "tag REGISTRY/one:1 sha256",
+                "push REGISTRY/none",
+                "push none",
+                "push",
+                "push REGISTRY/one:1 x",
+                "push -a REGISTRY/one:1",
+                "push REGISTRY/one@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                "push 127.0.0.1:1/x",
+                "save",
+                "save none",
+                "save REGISTRY/one:1 -o DIR/a/b",
+                "save REGISTRY/one:1 none -o DIR/a.tar",
+                "save REGISTRY/one:1 REGISTRY/one:2 -o DIR/a.tar",
+                "! ls DIR",
+                "rmi REGISTRY/one:1 REGISTRY/one:2",
+                "load -i DIR/a.tar",
+                "load -qi DIR/a.tar",
+                "load -i DIR/none",
+                "load x",
+                "import DIR/none",
+                "import",
+                "import - << tar",
+                "import - i:1 << tar",
+                "import -c CMD_x -c ENV_A=b -m hello - i:2 << tar",
+                "image inspect i:2 -f {{json_.Config.Cmd}}{{.Config.Env}}{{.Comment}}{{.Os}}{{.Architecture}}",
+                "import -c WHAT_x - i:2 << tar",
+                "history i:2 --format {{.CreatedBy}}|{{.Comment}}|{{.Size}}",
+                "images i --format {{.Tag}}_{{.Size}}",
+                "create --name cc --network none REGISTRY/two:1 sh",
+                "commit cc",
+                "commit",
+                "commit none",
+                "commit -a me -m why -c CMD_y -c LABEL_a=b cc made:1",
+                "inspect made:1 -f {{.Author}}|{{.Comment}}|{{json_.Config.Labels}}|{{.Parent}}",
+                "history made:1 --format {{.CreatedBy}}|{{.Comment}}|{{.Size}}",
+                "export",
+                "export none",
+                "export cc -o DIR/none/x",
+                "export cc -o DIR/c.tar",
+                "! tar tf DIR/c.tar | sort | head -5",
+                "rm cc",
+                "rmi made",
+                "rmi made:1 i:1 i:2",
+                "image prune -f",
+                "image prune",
+                "image prune x",
+                "image prune -f --filter dangling=what",
+                "image prune -f --filter until=1h --filter label=x",
+                "container prune",
+                "network prune",
+                "container prune x",
+                "network prune -f",
+                "system df",
+                "import - sha256:1 << tar",
+                "system df x",
+                "logout REGISTRY",
+                "login -u x -p y REGISTRY",
+                "login -u x --password-stdin REGISTRY << y",
+                "login -u x --password-stdin REGISTRY << z",
+                "login REGISTRY",
+                "login --password-stdin REGISTRY << y",
+                "login -u x --password-stdin -p y REGISTRY << y",
+                "logout REGISTRY",
+                "login REGISTRY",
+                "login 127.0.0.1:1 -u x -p y",
+                "logout nowhere",
+                "search",
+                "search -f what=x x",
+                "search a b",
+                "image what",
+                "image rm",
+                "system what",
+            ],
+        );
+        // Docker's client names the request that it failed to send.
+        let daemon = g.daemon();
+        let directory = daemon.dir().display().to_string();
+        let read = daemon.cli().run(&["load", "-i", &directory]);
+        assert_eq!(
+            (read.code, read.err.trim()),
+            (1, format!("read {directory}: is a directory").as_str())
+        );
+        let list = daemon.cli().ok(&["image", "--help"]);
+        let delta = "  delta       Make the delta that turns image SRC into image DEST, from each SRC\n";
+        assert!(list.contains(delta), "{list}");
+    });
+}
+
 /// What takes how much room, and what goes when it is pruned.
 #[test]
 fn space_beside_docker() {

@@ -278,9 +278,11 @@ impl Client {
             }
             Payload::Stream(source, kind) => {
                 head.push_str(&format!("Content-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"));
-                stream
-                    .write_all(head.as_bytes())
-                    .and_then(|()| body::send_chunks(source, &mut stream))
+                let sent = stream.write_all(head.as_bytes());
+                match sent {
+                    Ok(()) => body::send_chunks(source, &mut stream)?,
+                    failed => failed,
+                }
             }
         };
         // A daemon that refuses early answers and closes: its words matter more than the broken pipe.

@@ -124,13 +124,9 @@ impl Config {
             .filter(|name| !name.is_empty())
     }
 
-    /// Says whether a helper keeps the secrets of a server.
-    pub fn has_helper(&self, host: &str) -> bool {
-        self.helper(&key(host)).is_some()
-    }
-
     /// Stores credentials; the file is only for its owner. A helper takes the secret, the file the server's name.
-    pub fn store(&mut self, host: &str, credentials: &Credentials) -> io::Result<()> {
+    /// Says whether a password stands in the file now that did not before.
+    pub fn store(&mut self, host: &str, credentials: &Credentials) -> io::Result<bool> {
         let server = key(host);
         if let Some(helper) = self.helper(&server) {
             Helper(helper).store(&server, credentials)?;
@@ -138,7 +134,7 @@ impl Config {
             if let Some(auths) = auths.as_object_mut() {
                 auths.insert(server, json!({}));
             }
-            return self.save();
+            return self.save().map(|()| false);
         }
         let mut entry = Map::new();
         let pair = format!("{}:{}", credentials.username, credentials.password);
@@ -148,9 +144,13 @@ impl Config {
         }
         let auths = self.json.entry("auths").or_insert_with(|| json!({}));
         if let Some(auths) = auths.as_object_mut() {
-            auths.insert(key(host), Json::Object(entry));
+            let entry = Json::Object(entry);
+            if auths.get(&server) == Some(&entry) {
+                return Ok(false);
+            }
+            auths.insert(server, entry);
         }
-        self.save()
+        self.save().map(|()| !credentials.password.is_empty())
     }
 
     /// Forgets credentials; says whether there were any.
@@ -263,7 +263,8 @@ mod tests {
             password: "pä:ss".into(),
             ..Credentials::default()
         };
-        config.store("docker.io", &alice).unwrap();
+        assert!(config.store("docker.io", &alice).unwrap());
+        assert!(!config.store("docker.io", &alice).unwrap());
         config.store("reg:5000", &alice).unwrap();
         let mut config = Config::load(dir.path().to_path_buf());
         assert_eq!(config.credentials("docker.io"), Some(alice.clone()));
@@ -284,7 +285,7 @@ mod tests {
         let file = "{\"credHelpers\":{\"reg:5000\":\"../evil\"},\"psFormat\":\"a  b\"}";
         std::fs::write(dir.path().join("config.json"), file).unwrap();
         let mut config = Config::load(dir.path().to_path_buf());
-        assert!(config.has_helper("reg:5000") && !config.has_helper("other"));
+        assert!(config.helper("reg:5000").is_some() && config.helper("other").is_none());
         let alice = Credentials {
             username: "alice".into(),
             password: "secret".into(),

@@ -12,6 +12,7 @@ mod delta;
 mod files;
 mod flags;
 mod help;
+mod input;
 mod output;
 mod progress;
 mod rows;

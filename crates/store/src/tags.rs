@@ -4,7 +4,7 @@
 //! names, sorted. The file is small and is replaced as a whole, under a lock.
 
 use crate::durable;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::images::ImageId;
 use crate::reserve::Reserve;
 use json::{Deserialize, Serialize};
@@ -82,13 +82,16 @@ impl Tags {
     }
 
     /// Gives an image a name, durably; returns the image that had it.
+    /// `sha256` is the name of none: with a tag it would read as an image's ID.
     pub fn set(&self, reference: &Reference, id: &ImageId) -> Result<Option<ImageId>> {
+        unambiguous(reference)?;
         let (repository, name) = key(reference);
         self.change(|repositories| repositories.entry(repository).or_default().insert(name, id.clone()))
     }
 
     /// Gives an image several names in one step, durably.
     pub fn set_all(&self, references: &[&Reference], id: &ImageId) -> Result<()> {
+        references.iter().try_for_each(|reference| unambiguous(reference))?;
         self.change(|repositories| {
             for (repository, name) in references.iter().map(|reference| key(reference)) {
                 repositories.entry(repository).or_default().insert(name, id.clone());
@@ -149,6 +152,15 @@ impl Tags {
         all.filter(|(repository, (_, id))| wanted(repository, id))
             .filter_map(|(_, (name, id))| Some((Reference::parse(name).ok()?, id.clone())))
             .collect()
+    }
+}
+
+fn unambiguous(reference: &Reference) -> Result<()> {
+    match reference.repository().familiar() == "sha256" {
+        true => Err(Error::Invalid(
+            "refusing to create an ambiguous tag using digest algorithm as name".into(),
+        )),
+        false => Ok(()),
     }
 }
 

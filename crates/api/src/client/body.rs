@@ -1,6 +1,6 @@
 //! Bodies of answers as streams: of known length, in chunks, or until the connection ends.
 
-use super::Stream;
+use super::{Error, Stream};
 use std::io::{self, Read, Write};
 
 const MAX_CHUNK_LINE: usize = 1024;
@@ -159,20 +159,28 @@ impl Read for Body {
     }
 }
 
-/// Sends a stream of unknown length.
-pub(super) fn send_chunks(source: &mut dyn Read, stream: &mut Stream) -> io::Result<()> {
+/// Sends a stream of unknown length; gives how sending went. An error is one of the source: the stream is broken off
+/// then, and has no answer to wait for.
+pub(super) fn send_chunks(source: &mut dyn Read, stream: &mut Stream) -> Result<io::Result<()>, Error> {
     let mut buffer = vec![0u8; 32 * 1024];
     loop {
         let n = match source.read(&mut buffer) {
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
+            Err(e) => return Err(Error::Source(e)),
         };
-        if n == 0 {
-            return stream.write_all(b"0\r\n\r\n");
+        let sent = match n {
+            0 => return Ok(stream.write_all(b"0\r\n\r\n")),
+            n => chunk(&buffer[..n], stream),
+        };
+        if sent.is_err() {
+            return Ok(sent);
         }
-        stream.write_all(format!("{n:x}\r\n").as_bytes())?;
-        stream.write_all(&buffer[..n])?;
-        stream.write_all(b"\r\n")?;
     }
+}
+
+fn chunk(bytes: &[u8], stream: &mut Stream) -> io::Result<()> {
+    stream.write_all(format!("{:x}\r\n", bytes.len()).as_bytes())?;
+    stream.write_all(bytes)?;
+    stream.write_all(b"\r\n")
 }

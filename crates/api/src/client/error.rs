@@ -18,6 +18,9 @@ pub enum Error {
     /// What came is not what HTTP or the API say.
     #[error("{0}")]
     Protocol(String),
+    /// What was to be sent could not be read.
+    #[error("{0}")]
+    Source(#[source] io::Error),
     #[error("error during connect: {0}")]
     Io(#[from] io::Error),
 }

@@ -24,7 +24,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     if !parsed.bool("force")
         && !cli.confirm("WARNING! This will remove all stopped containers.\nAre you sure you want to continue?")?
     {
-        return Err(Failure::new("container prune has been cancelled"));
+        return Err(Failure::quiet(0));
     }
     let (text, space) = prune(cli, &formats::filters(parsed))?;
     cli.print(&format!("{text}Total reclaimed space: {}\n", human(space)))

@@ -12,7 +12,7 @@ use api::delta::{Job, Outcome};
 pub const COMMAND: Command = Command::new(
     &["image delta"],
     "[OPTIONS] SRC [SRC...] DEST",
-    "Make the delta that turns image SRC into image DEST, from each SRC.\nA name that begins with . or / is an archive of \"save\" or an OCI layout as a tar; no daemon is needed then",
+    "Make the delta that turns image SRC into image DEST, from each SRC.\nA name that begins with \".\" or \"/\" is an archive of \"save\" or an OCI layout as a tar; no daemon is needed then",
     Args::AtLeast(2),
     run,
 )

@@ -27,7 +27,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         false => "WARNING! This will remove all dangling images.\nAre you sure you want to continue?",
     };
     if !parsed.bool("force") && !cli.confirm(question)? {
-        return Err(Failure::new("image prune has been cancelled"));
+        return Err(Failure::quiet(0));
     }
     let (text, space) = prune(cli, all, &parsed.list("filter"))?;
     cli.print(&format!("{text}Total reclaimed space: {}\n", human(space)))

@@ -4,9 +4,8 @@ use super::requests;
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
-use crate::{progress, terminal};
+use crate::{input, progress, terminal};
 use api::client::{Payload, Request};
-use std::fs::File;
 use std::io::Read;
 
 pub const COMMAND: Command = Command::new(
@@ -27,17 +26,10 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let source = parsed.first();
     let name = parsed.args.get(1).map_or("", String::as_str);
     let url = source.starts_with("http://") || source.starts_with("https://");
-    let mut input: Box<dyn Read> = match source {
-        "-" => Box::new(std::io::stdin().lock()),
+    let mut content: Box<dyn Read> = match source {
+        "-" => input::open(None)?,
         _ if url => Box::new(std::io::empty()),
-        path => Box::new(File::open(path).map_err(|e| {
-            let why = match e.kind() {
-                std::io::ErrorKind::NotFound => "no such file or directory".to_string(),
-                std::io::ErrorKind::PermissionDenied => "permission denied".to_string(),
-                _ => e.to_string(),
-            };
-            Failure::new(format!("open {path}: {why}"))
-        })?),
+        path => input::open(Some(path))?,
     };
     let mut request = Request::post("/images/create")
         .query("fromSrc", if url { source } else { "-" })
@@ -53,7 +45,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     }
     let request = request
         .query_unless_empty("platform", &requests::platform(parsed.text("platform")).to_lowercase())
-        .payload(Payload::Stream(&mut *input, "text/plain"));
+        .payload(Payload::Stream(&mut *content, "text/plain"));
     let body = cli.client.send(request)?.body;
     progress::show(body, &mut std::io::stdout(), terminal::is_output())
 }

@@ -4,10 +4,8 @@ use super::requests;
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
-use crate::{progress, terminal};
+use crate::{input, progress, terminal};
 use api::client::{Payload, Request};
-use std::fs::File;
-use std::io::Read;
 
 pub const COMMAND: Command = Command::new(
     &["image load", "load"],
@@ -28,19 +26,12 @@ pub const COMMAND: Command = Command::new(
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let path = parsed.text("input");
-    let mut input: Box<dyn Read> = match path {
+    let mut source = match path {
         "" if terminal::is_input() => {
             return Err(Failure::new("requested load from stdin, but stdin is empty"));
         }
-        "" => Box::new(std::io::stdin().lock()),
-        path => Box::new(File::open(path).map_err(|e| {
-            let why = match e.kind() {
-                std::io::ErrorKind::NotFound => "no such file or directory".to_string(),
-                std::io::ErrorKind::PermissionDenied => "permission denied".to_string(),
-                _ => e.to_string(),
-            };
-            Failure::new(format!("open {path}: {why}"))
-        })?),
+        "" => input::open(None)?,
+        path => input::open(Some(path))?,
     };
     let platform = requests::platform_json(parsed.text("platform"))?;
     // Bars only make sense where they can be drawn over.
@@ -48,7 +39,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let request = Request::post("/images/load")
         .query("quiet", if draw { "0" } else { "1" })
         .query_unless_empty("platform", &platform)
-        .payload(Payload::Stream(&mut *input, "application/x-tar"));
+        .payload(Payload::Stream(&mut *source, "application/x-tar"));
     let body = cli.client.send(request)?.body;
     progress::show(body, &mut std::io::stdout(), terminal::is_output())
 }

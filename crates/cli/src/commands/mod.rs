@@ -213,10 +213,9 @@ fn section(out: &mut String, title: &str, rows: &mut Vec<(&str, &str)>) {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(9);
     out.push_str(&format!("\n{title}:\n"));
     for (name, about) in rows {
-        let about = about
-            .split_once(". ")
-            .or(about.split_once(".\n"))
-            .map_or(*about, |(first, _)| first);
+        let first = about.lines().next().unwrap_or_default();
+        let about = first.split_once(". ").map_or(first, |(sentence, _)| sentence);
+        let about = about.trim_end_matches('.');
         out.push_str(&format!("  {name:<width$}   {about}\n"));
     }
 }

@@ -22,7 +22,7 @@ pub const COMMAND: Command = Command::new(
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let question = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you want to continue?";
     if !parsed.bool("force") && !cli.confirm(question)? {
-        return Err(Failure::new("network prune has been cancelled"));
+        return Err(Failure::quiet(0));
     }
     let report = post(cli, "/networks/prune", &formats::filters(parsed))?;
     let (text, _) = told(&report, "NetworksDeleted", "Deleted Networks:");

@@ -47,6 +47,9 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
             cli.say("Using default tag: latest")?;
         }
     }
+    if reference.digest().is_some() {
+        return Err(Failure::new("cannot push a digest reference"));
+    }
     let bases = parsed.list("delta-from");
     if all && !bases.is_empty() {
         return Err(Failure::new("--delta-from is for one tag, not for --all-tags/-a"));

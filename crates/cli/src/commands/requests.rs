@@ -52,7 +52,7 @@ pub fn platform(said: &str) -> String {
 /// Reads a reference, with docker's words for what is none.
 pub fn reference(text: &str) -> Result<Reference, String> {
     Reference::parse(text).map_err(|why| match why {
-        ReferenceError::Uppercase(path) if !path.contains('/') => {
+        ReferenceError::Uppercase(path) if !text.contains('/') => {
             ReferenceError::Uppercase(format!("library/{path}")).to_string()
         }
         why => why.to_string(),

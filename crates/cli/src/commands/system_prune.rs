@@ -35,7 +35,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         });
         question.push_str("\nAre you sure you want to continue?");
         if !cli.confirm(&question)? {
-            return Err(Failure::new("system prune has been cancelled"));
+            return Err(Failure::quiet(0));
         }
     }
     let filters = formats::filters(parsed);

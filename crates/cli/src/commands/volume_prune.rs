@@ -29,7 +29,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         "WARNING! This will remove {which} local volumes not used by at least one container.\nAre you sure you want to continue?"
     );
     if !parsed.bool("force") && !cli.confirm(&question)? {
-        return Err(Failure::new("volume prune has been cancelled"));
+        return Err(Failure::quiet(0));
     }
     let mut map: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
     for filter in parsed.list("filter") {

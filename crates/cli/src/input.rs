@@ -1,0 +1,41 @@
+//! Where a command takes an archive from: standard input, or a file whose errors name it.
+
+use crate::command::Failure;
+use std::fs::File;
+use std::io::{self, Read};
+
+/// Opens what is to be sent; `None` is standard input.
+pub fn open(path: Option<&str>) -> Result<Box<dyn Read>, Failure> {
+    let Some(path) = path else {
+        return Ok(Box::new(io::stdin().lock()));
+    };
+    let file = File::open(path).map_err(|e| Failure::new(format!("open {path}: {}", why(&e))))?;
+    let path = path.to_string();
+    Ok(Box::new(Named { file, path }))
+}
+
+struct Named {
+    file: File,
+    path: String,
+}
+
+impl Read for Named {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self.file.read(out) {
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => {
+                let text = format!("read {}: {}", self.path, why(&e));
+                Err(io::Error::new(e.kind(), text))
+            }
+            read => read,
+        }
+    }
+}
+
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        io::ErrorKind::IsADirectory => "is a directory".into(),
+        _ => error.to_string(),
+    }
+}
