@@ -50,8 +50,11 @@ fn say(side: &Side, commands: &[&str]) -> Vec<String> {
         // Docker says so when it comes to it before the next word.
         let lines = ran.out.lines().filter(|line| !line.contains("Verifying Checksum"));
         let mut out: Vec<&str> = lines.collect();
-        if ["diff", "pull -a", "images"].iter().any(|word| line.starts_with(word)) {
-            // As Docker's driver walks, of which the kernel decides; as a registry lists; images of one age.
+        if ["diff", "pull -a", "images", "load"]
+            .iter()
+            .any(|word| line.starts_with(word))
+        {
+            // As Docker's driver walks, of which the kernel decides; as a registry lists; images of one age; as Go walks a map.
             out.sort_unstable();
         }
         let text = format!("{line}: {} {out:?} {err:?}", ran.code);

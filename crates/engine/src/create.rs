@@ -155,6 +155,16 @@ fn make(
     disk.network_settings.networks = networks_of(engine, &host, networking, &disk.config)?;
     let record = Record::new(id.clone(), disk, host);
     volume::copy_up(engine, &record)?;
+    let work = &record.disk.config.working_dir;
+    if !bare && !work.is_empty() {
+        let made = engine.store.rw.make_directory(id.as_str(), work);
+        made.map_err(|e| match e {
+            store::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => {
+                Error::invalid(format!("Cannot mkdir: {work} is not a directory"))
+            }
+            e => Error::from(e).context("create the working directory"),
+        })?;
+    }
     // The record is last: a container without one does not exist, and is swept.
     engine.save_host(&record)?;
     engine.save(&record)?;

@@ -13,10 +13,11 @@
 use crate::error::{Doing, Error, Result};
 use crate::layout::Layout;
 use crate::{durable, id};
+use rustix::io::Errno;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Most layers below one, as in Docker's driver.
 const DEPTH_LIMIT: usize = 128;
@@ -126,6 +127,34 @@ pub(crate) fn lower_directories(layout: &Layout, id: &str) -> Result<Vec<PathBuf
         .collect()
 }
 
+/// Whether layers, nearest first, show a directory at a path, with no link, whiteout or opaque directory on the way that
+/// would have to be weighed. `false` says nothing.
+pub(crate) fn has_plainly(layers: &[PathBuf], path: &Path) -> bool {
+    'layers: for layer in layers {
+        let mut at = layer.clone();
+        for part in path.components().filter(|part| matches!(part, Component::Normal(_))) {
+            let next = at.join(part);
+            match fs::symlink_metadata(&next) {
+                Ok(found) if found.is_dir() => at = next,
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let shows_below = |directory: &Path| {
+                        let opaque = rustix::fs::lgetxattr(directory, c"trusted.overlay.opaque", &mut [0u8; 8][..]);
+                        matches!(opaque, Err(Errno::NODATA | Errno::NOTSUP))
+                    };
+                    let mut above = at.ancestors().take_while(|directory| *directory != layer);
+                    if above.all(shows_below) {
+                        continue 'layers;
+                    }
+                    return false;
+                }
+                _ => return false,
+            }
+        }
+        return true;
+    }
+    false
+}
+
 /// A layer's name in `overlay2/l`. A missing link is made again, as Docker does after it was lost.
 pub(crate) fn ensure_link(layout: &Layout, id: &str) -> Result<String> {
     let directory = layout.overlay_layer(id);
@@ -167,4 +196,50 @@ fn lower_of_child(layout: &Layout, below: &str) -> Result<String> {
         return Err(Error::Invalid("max depth exceeded".into()));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_plainly_there() {
+        let root = tempfile::tempdir().unwrap();
+        let layers = ["top", "middle", "bottom"].map(|name| root.path().join(name));
+        let make = |layer: usize, path: &str| fs::create_dir_all(layers[layer].join(path)).unwrap();
+        make(0, "srv");
+        make(1, "srv/data");
+        make(2, "srv/app");
+        make(2, "var/app");
+        make(2, "opt/app");
+        let set = |path: &Path| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(path, c"trusted.overlay.opaque", b"y", flags)
+        };
+        if set(&layers[1].join("srv/data")).is_err() {
+            println!("skipped: attributes of the system are not kept here");
+            return;
+        }
+        symlink("/etc", layers[1].join("var")).unwrap();
+        fs::write(layers[0].join("opt"), b"").unwrap();
+        for (path, there) in [
+            ("/", true),
+            ("/srv", true),
+            ("/srv/data", true),
+            ("srv/app", true),
+            ("/srv/app/none", false),
+            ("/srv/data/none", false),
+            // A link, a file.
+            ("/var/app", false),
+            ("/opt/app", false),
+            ("/opt", false),
+        ] {
+            assert_eq!(has_plainly(&layers, Path::new(path)), there, "{path}");
+        }
+        // What is below an opaque directory is not shown.
+        make(2, "srv/data/below");
+        assert!(!has_plainly(&layers, Path::new("/srv/data/below")));
+        set(&layers[0].join("srv")).unwrap();
+        assert!(!has_plainly(&layers, Path::new("/srv/app")));
+    }
 }

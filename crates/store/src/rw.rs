@@ -9,7 +9,7 @@ use crate::error::{Doing, Error, Result};
 use crate::layers::{self, ChainId, LayerId, Layers};
 use crate::layout::Layout;
 use crate::tree_tar::{self, Style};
-use crate::{containers, durable, id, overlay, walk};
+use crate::{containers, durable, id, mount_points, overlay, walk};
 use oci::digest::Digest;
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -287,6 +287,18 @@ impl RwLayers {
         };
         let found = layers.into_iter().filter(|(_, layer)| stands(layer) && mounted(layer));
         found.map(|(id, _)| id).collect()
+    }
+
+    /// Makes a directory in a container's file system where there is nothing; a link leads inside of it. It is mounted only
+    /// if what lies below does not plainly have the directory: unmounting what can be written to syncs it.
+    pub fn make_directory(&self, container: &str, path: &str) -> Result<()> {
+        let (layer, _) = self.find(container)?;
+        let lower = overlay::lower_directories(&self.layout, &layer.mount_id)?;
+        if overlay::has_plainly(&lower, Path::new(path)) {
+            return Ok(());
+        }
+        let made = mount_points::make(&self.mount(container)?, &[path], &[], &[]);
+        self.unmount(container).and(made)
     }
 
     /// The directory of what a container wrote.
