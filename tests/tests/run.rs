@@ -494,6 +494,77 @@ fn what_cannot_be_had_is_refused() {
                 "create --network none --storage-opt size=1G busybox",
                 "create --network none --tmpfs /t:size=1m,noexec,mode=1777 --name tmp busybox",
                 "rm tmp",
+                "create --network none --tmpfs t busybox",
+                "create --network none --tmpfs / busybox",
+                "create --network none --mount type=tmpfs,dst=t busybox",
+                "create --network none --mount type=bind,src=/tmp,dst=/ busybox",
+                "create --network none --mount type=volume,dst=t busybox",
+                "create --network none --mount type=what,dst=/x busybox",
+                "create --network none --mount type=bind,src=/nothing,dst=/x busybox",
+                "create --network none --mount type=volume busybox",
+                "create --network none --mount what busybox",
+                "create --network none -v /a:b busybox",
+                "create --network none -v /:/ busybox",
+                "create --network none -v a:/a:what busybox",
+                "create --network none -v a/b:/a busybox",
+                "create --network none --volumes-from none busybox",
+                "create --network none --device /dev/null:/dev/xx:q busybox",
+                "create --network none --mac-address x busybox",
+                "create --network none --mac-address 92:d0:c6:0a:29 busybox",
+                "create --network none --platform what busybox",
+                "create --network none --health-cmd x --health-timeout 1us busybox",
+                "create --network none --health-interval 1ns busybox",
+                "create --network none --health-retries -1 busybox",
+                "create --network none --env-file DIR busybox",
+                "create --network none --label-file DIR busybox",
+                "create --network none --shm-size x busybox",
+                "create --network none --ulimit what=1 busybox",
+                "create --network none --ulimit nofile=20:10 busybox",
+                "create --network none --cap-add what busybox",
+                "create --network none --security-opt what busybox",
+                "create --network none --sysctl what busybox",
+                "create --network none --pid what busybox",
+                "create --network none --uts what busybox",
+                "create --network none --userns what busybox",
+                "create --network host -p x busybox",
+                "create --network none -p 99999:80 busybox",
+                "create --network none -p 80:80/what busybox",
+                "create --network none --expose x busybox",
+                "create --network none -m 5m busybox",
+                "create --network none -m 7m --memory-swap 6m busybox",
+                "create --network none --memory-swap 5m busybox",
+                "create --network none --memory-reservation 10m -m 6m busybox",
+                "create --network none --memory-swappiness 101 -m 6m busybox",
+                "create --network none --cpus 1 --cpu-quota 1000 busybox",
+                "create --network none --cpu-period 1 busybox",
+                "create --network none --device-read-bps x busybox",
+                "create --network none --oom-score-adj 2000 busybox",
+                "create --network none -e =x busybox",
+                "create --network none --env-file /nowhere busybox",
+                "create --network none --add-host x:y busybox",
+                "create --network none --dns x busybox",
+                "create --network none --log-opt x busybox",
+                "create --network none --pull what busybox",
+                "create --network none --pull never none",
+                "create --network none --name /x/ busybox",
+                "run -d --network none --name b1 busybox sleep 1000",
+                "attach none",
+                "exec -w tmp b1 pwd",
+                "exec -u what b1 id",
+                "rename b1 b1",
+                "rename b1 b/1",
+                "rename none x",
+                "update b1",
+                "update -m 1k b1",
+                "update none -m 10m",
+                "port b1 80",
+                "top b1 -o pid,what",
+                "logs --since x b1",
+                "logs none",
+                "stop -t 0 b1",
+                "attach b1",
+                "start b1",
+                "rm -f b1 none",
             ],
         );
         let (_daemon, docker) = g.daemon_with_busybox();
@@ -507,6 +578,12 @@ fn what_cannot_be_had_is_refused() {
                 "volume driver \"far\" is not supported by balena",
             ),
             (&["--isolation", "hyperv"], "linux only supports 'default'"),
+            // Docker's words of later versions than the one compared with.
+            (
+                &["--cpu-shares", "-1"],
+                "invalid CPU shares (-1): value must be a positive integer",
+            ),
+            (&["--restart", "what"], "invalid restart policy: unknown policy 'what'"),
             (&["--gpus", "all"], "is not supported by balena"),
             (&["--tmpfs", "/t:size=1m,what"], "invalid tmpfs option [\"what\"]"),
         ] {
@@ -519,6 +596,34 @@ fn what_cannot_be_had_is_refused() {
             );
         }
         assert_eq!(docker.ok(&["ps", "-aq"]), "");
+        docker.ok(&["create", "--name", "still", "busybox"]);
+        for (words, said) in [
+            (
+                &["kill", "none"][..],
+                "cannot kill container: none: No such container: none",
+            ),
+            (
+                &["kill", "-s", "0", "still"],
+                "cannot kill container: still: invalid signal: 0",
+            ),
+            (
+                &["kill", "-s", "99", "still"],
+                "the linux daemon does not support signal 99",
+            ),
+            (
+                &["update", "--restart", "what", "still"],
+                "invalid restart policy: unknown policy 'what'",
+            ),
+        ] {
+            let ran = docker.run(words);
+            assert!(
+                ran.code == 1 && ran.err.contains(said),
+                "{words:?}: {} {}",
+                ran.code,
+                ran.err
+            );
+        }
+        docker.ok(&["rm", "still"]);
     });
 }
 

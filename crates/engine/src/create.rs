@@ -6,8 +6,8 @@ use crate::error::{Error, Kind, Result};
 use crate::id::ContainerId;
 use crate::table::Container;
 use crate::{Engine, image, mounts, names, spec, volume};
-use api::container::{ContainerConfig, CreateRequest, CreateResponse};
-use api::host_config::HostConfig;
+use api::container::{ContainerConfig, CreateRequest, CreateResponse, Healthcheck};
+use api::host_config::{HostConfig, RestartPolicy};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -376,6 +376,41 @@ fn defaults(engine: &Engine, config: &mut ContainerConfig, host: &mut HostConfig
     Ok(())
 }
 
+/// Checks a restart policy that was named.
+pub(crate) fn check_restart_policy(policy: &RestartPolicy) -> Result<()> {
+    match policy.name.as_str() {
+        "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => Err(Error::invalid(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+        )),
+        "on-failure" if policy.maximum_retry_count < 0 => Err(Error::invalid(
+            "invalid restart policy: maximum retry count cannot be negative",
+        )),
+        "no" | "always" | "unless-stopped" | "on-failure" => Ok(()),
+        other => Err(Error::invalid(format!(
+            "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        ))),
+    }
+}
+
+/// Checks a health check's times and retries: zero is the default, what is below a millisecond no time.
+fn check_health(health: &Healthcheck) -> Result<()> {
+    const LEAST: i64 = 1_000_000;
+    for (name, nanoseconds) in [
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ] {
+        if nanoseconds != 0 && nanoseconds < LEAST {
+            return Err(Error::invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
+        }
+    }
+    match health.retries < 0 {
+        true => Err(Error::invalid("Retries in Healthcheck cannot be negative")),
+        false => Ok(()),
+    }
+}
+
 fn validate(engine: &Engine, config: &ContainerConfig, host: &HostConfig, warnings: &mut Vec<String>) -> Result<()> {
     spec::check_resources(host, crate::info::cpus())?;
     spec::capabilities_of(host, &[])?;
@@ -393,26 +428,11 @@ fn validate(engine: &Engine, config: &ContainerConfig, host: &HostConfig, warnin
     if !config.stop_signal.is_empty() {
         crate::stop::parse_signal(&config.stop_signal)?;
     }
-    let policy = &host.restart_policy;
-    match policy.name.as_str() {
-        "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
-            return Err(Error::invalid(
-                "invalid restart policy: maximum retry count can only be used with 'on-failure'",
-            ));
-        }
-        "on-failure" if policy.maximum_retry_count < 0 => {
-            return Err(Error::invalid(
-                "invalid restart policy: maximum retry count cannot be negative",
-            ));
-        }
-        "no" | "always" | "unless-stopped" | "on-failure" => {}
-        other => {
-            return Err(Error::invalid(format!(
-                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-            )));
-        }
+    check_restart_policy(&host.restart_policy)?;
+    if let Some(health) = &config.healthcheck {
+        check_health(health)?;
     }
-    if host.auto_remove && policy.name != "no" {
+    if host.auto_remove && host.restart_policy.name != "no" {
         return Err(Error::invalid(
             "can't create 'AutoRemove' container with restart policy",
         ));
@@ -564,7 +584,9 @@ fn inherit_volumes(
         if !matches!(mode, "rw" | "ro" | "z" | "Z" | "ro,z" | "rw,z") {
             return Err(Error::invalid(format!("invalid mode: {mode}")));
         }
-        let other = engine.containers.find(name)?;
+        // Not as something that was not found: a client would take the image for it, and pull.
+        let other = engine.containers.find(name);
+        let other = other.map_err(|e| Error::invalid(e.to_string()))?;
         for (target, point) in &other.record().disk.mount_points {
             let mut point = point.clone();
             point.rw = point.rw && !mode.starts_with("ro");
@@ -581,7 +603,9 @@ pub fn rename(engine: &Engine, name: &str, new: &str) -> Result<()> {
         return Err(Error::invalid("Neither old nor new names may be empty"));
     }
     let container = engine.containers.find(name)?;
-    let new = names::check(new)?;
+    let refuse = |e: Error| e.context("Error when allocating new name");
+    let given = format!("/{}", new.strip_prefix('/').unwrap_or(new));
+    let new = names::check(&given).map_err(refuse)?;
     let _claim = container.claim()?;
     let old = container.record().name().to_string();
     if old == new {
@@ -589,7 +613,7 @@ pub fn rename(engine: &Engine, name: &str, new: &str) -> Result<()> {
             "Renaming a container with the same name as its current name",
         ));
     }
-    engine.containers.reserve(new, &container.id)?;
+    engine.containers.reserve(new, &container.id).map_err(refuse)?;
     let record = {
         let mut inner = container.lock();
         inner.record.disk.name = format!("/{new}");

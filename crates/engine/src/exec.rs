@@ -276,6 +276,11 @@ pub(crate) fn process(
         ("", own) => own,
         (asked, _) => asked,
     };
+    if !cwd.starts_with('/') {
+        return Err(Error::invalid(
+            "OCI runtime exec failed: exec failed: Cwd must be an absolute path: unknown",
+        ));
+    }
     let size = request.console_size.or(console_size).filter(|s| *s != [0, 0]);
     let mut additional_gids = vec![user.gid];
     additional_gids.extend(user.groups.iter().filter(|g| **g != user.gid));

@@ -79,7 +79,10 @@ pub fn processes(pids: &[i32], arguments: &str) -> Result<Top> {
         .map_err(|e| Error::internal(format!("error running ps: {e}")))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::internal(format!("error running ps: {}", text.trim())));
+        return Err(Error::internal(format!(
+            "ps: {}",
+            text.lines().next().unwrap_or_default()
+        )));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();

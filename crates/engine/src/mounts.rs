@@ -6,6 +6,7 @@ use crate::container::MountPoint;
 use crate::error::{Error, Result};
 use api::host_config::{HostConfig, Mount};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Mount points by destination, and tmpfs options by destination.
 #[derive(Debug, Default, PartialEq)]
@@ -24,7 +25,8 @@ pub fn parse(host: &HostConfig, image_volumes: impl Iterator<Item = String>) -> 
     for mount in host.mounts.iter().flatten() {
         match mount.kind.as_str() {
             "tmpfs" => {
-                let target = destination(&mount.target, "tmpfs")?;
+                let invalid = |why| Error::invalid(format!("invalid mount config for type \"tmpfs\": {why}"));
+                let target = destination(&mount.target).map_err(invalid)?;
                 if mounts.points.contains_key(&target) || mounts.tmpfs.contains_key(&target) {
                     return Err(Error::invalid(format!("Duplicate mount point: {target}")));
                 }
@@ -37,7 +39,7 @@ pub fn parse(host: &HostConfig, image_volumes: impl Iterator<Item = String>) -> 
         }
     }
     for (target, options) in host.tmpfs.iter().flatten() {
-        let target = destination(target, target)?;
+        let target = destination(target).map_err(Error::invalid)?;
         if mounts.points.contains_key(&target) {
             return Err(Error::invalid(format!("Duplicate mount point: {target}")));
         }
@@ -45,7 +47,7 @@ pub fn parse(host: &HostConfig, image_volumes: impl Iterator<Item = String>) -> 
         mounts.tmpfs.insert(target, options.clone());
     }
     for target in image_volumes {
-        let Ok(target) = destination(&target, &target) else {
+        let Ok(target) = destination(&target) else {
             continue;
         };
         if !mounts.points.contains_key(&target) && !mounts.tmpfs.contains_key(&target) {
@@ -68,7 +70,12 @@ pub fn parse_bind(spec: &str) -> Result<MountPoint> {
     if parts.len() > 1 && source.is_empty() {
         return Err(bad());
     }
-    let target = destination(target, spec)?;
+    let kind = if source.starts_with('/') { "bind" } else { "volume" };
+    let target = destination(target).map_err(|why| {
+        Error::invalid(format!(
+            "invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": {why}"
+        ))
+    })?;
     let mut point = MountPoint {
         destination: target.clone(),
         rw: true,
@@ -98,10 +105,7 @@ pub fn parse_bind(spec: &str) -> Result<MountPoint> {
         }
     }
     if source.starts_with('/') {
-        if source == "/" && target == "/" {
-            return Err(bad());
-        }
-        point.kind = "bind".into();
+        point.kind = kind.into();
         point.source = clean(source);
         if point.propagation.is_empty() {
             point.propagation = "rprivate".into();
@@ -125,7 +129,7 @@ pub fn parse_bind(spec: &str) -> Result<MountPoint> {
             point.relabel = "z".into();
         }
     }
-    point.kind = "volume".into();
+    point.kind = kind.into();
     point.name = source.into();
     point.driver = "local".into();
     point.copy_data = copy;
@@ -144,7 +148,7 @@ fn from_mount(mount: &Mount) -> Result<MountPoint> {
     if mount.target.is_empty() {
         return Err(bad("field Target must not be empty"));
     }
-    let target = destination(&mount.target, &mount.target).map_err(|e| bad(&e.to_string()))?;
+    let target = destination(&mount.target).map_err(|why| bad(&why))?;
     let mut point = MountPoint {
         destination: target,
         rw: !mount.read_only,
@@ -178,6 +182,10 @@ fn from_mount(mount: &Mount) -> Result<MountPoint> {
             };
             // Unlike `-v`, `--mount` makes no directory on the host.
             point.skip_mountpoint_creation = !mount.bind_options.as_ref().is_some_and(|o| o.create_mountpoint);
+            // What cannot be looked at is found out by the start.
+            if point.skip_mountpoint_creation && matches!(Path::new(&point.source).try_exists(), Ok(false)) {
+                return Err(bad(&format!("bind source path does not exist: {}", point.source)));
+            }
         }
         "volume" => {
             if !mount.source.is_empty() {
@@ -195,7 +203,7 @@ fn from_mount(mount: &Mount) -> Result<MountPoint> {
             point.mode = "z".into();
             point.relabel = "z".into();
         }
-        other => return Err(Error::invalid(format!("mount type unknown: \"{other}\""))),
+        _ => return Err(bad("mount type unknown")),
     }
     Ok(point)
 }
@@ -295,17 +303,13 @@ fn tmpfs_options(mount: &Mount) -> String {
     words.join(",")
 }
 
-fn destination(target: &str, spec: &str) -> Result<String> {
+fn destination(target: &str) -> Result<String, String> {
     if !target.starts_with('/') {
-        return Err(Error::invalid(format!(
-            "invalid volume specification: '{spec}': invalid mount config for type \"volume\": invalid mount path: '{target}' mount path must be absolute"
-        )));
+        return Err(format!("invalid mount path: '{target}' mount path must be absolute"));
     }
     let clean = clean(target);
     if clean == "/" {
-        return Err(Error::invalid(format!(
-            "invalid volume specification: '{spec}': invalid specification: destination can't be '/'"
-        )));
+        return Err("invalid specification: destination can't be '/'".into());
     }
     Ok(clean)
 }

@@ -16,7 +16,13 @@ const SIGTERM: i32 = 15;
 
 /// Reads a signal as a name, with or without `SIG`, or as a number.
 pub fn parse_signal(text: &str) -> Result<i32> {
-    sys::signal::parse(text).ok_or_else(|| Error::invalid(format!("invalid signal: {text}")))
+    match (sys::signal::parse(text), text.parse::<i64>()) {
+        (Some(number), _) if number > 0 => Ok(number),
+        (_, Ok(number)) if number > 0 => Err(Error::invalid(format!(
+            "the linux daemon does not support signal {number}"
+        ))),
+        _ => Err(Error::invalid(format!("invalid signal: {text}"))),
+    }
 }
 
 fn stop_signal(record: &Record) -> i32 {
@@ -109,12 +115,12 @@ fn send(engine: &Engine, container: &Container, signal: i32) -> Result<()> {
 
 /// Sends one signal. SIGKILL waits until the container has ended.
 pub fn kill(engine: &Engine, name: &str, signal: &str) -> Result<()> {
-    let container = engine.containers.find(name)?;
-    let number = if signal.is_empty() {
-        SIGKILL
-    } else {
-        parse_signal(signal)?
+    let cannot = |e: Error| e.context(format!("cannot kill container: {name}"));
+    let number = match signal {
+        "" => SIGKILL,
+        signal => parse_signal(signal).map_err(cannot)?,
     };
+    let container = engine.containers.find(name).map_err(cannot)?;
     let (exits, running, own, paused) = {
         let inner = container.lock();
         let paused = matches!(inner.record.state, State::Running { paused: true, .. });

@@ -19,6 +19,7 @@ pub fn update(engine: &Engine, name: &str, wanted: &HostConfig) -> Result<Vec<St
         }
         (inner.record.clone(), inner.live.shim.clone())
     };
+    spec::check_resources(wanted, crate::info::cpus())?;
     let host = &mut record.host;
     macro_rules! take {
         ($($field:ident),*) => { $( if !api::json::is_zero(&wanted.$field) { host.$field = wanted.$field.clone(); } )* };
@@ -39,6 +40,7 @@ pub fn update(engine: &Engine, name: &str, wanted: &HostConfig) -> Result<Vec<St
         pids_limit
     );
     if !wanted.restart_policy.name.is_empty() {
+        crate::create::check_restart_policy(&wanted.restart_policy)?;
         if host.auto_remove && wanted.restart_policy.name != "no" {
             return Err(Error::conflict(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container",

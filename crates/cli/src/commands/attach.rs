@@ -31,7 +31,7 @@ pub const COMMAND: Command = Command::new(
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let container: Inspect = cli.client.get(&path("containers", parsed.first(), "json"))?;
     if !container.state.running {
-        return Err(Failure::new("cannot attach to a stopped container, start it first"));
+        return Err(Failure::new("You cannot attach to a stopped container, start it first"));
     }
     if container.state.paused {
         return Err(Failure::new("cannot attach to a paused container, unpause it first"));

@@ -125,7 +125,7 @@ fn config(parsed: &Parsed, detach: bool) -> Result<ContainerConfig, String> {
         working_dir: parsed.text("workdir").into(),
         entrypoint,
         labels: Some(labels),
-        mac_address: parsed.text("mac-address").into(),
+        mac_address: mac_address(parsed.text("mac-address"))?.into(),
         stop_signal: parsed.text("stop-signal").into(),
         stop_timeout,
         ..ContainerConfig::default()
@@ -375,6 +375,20 @@ fn resources(parsed: &Parsed, request: &mut CreateRequest) -> Result<(), String>
     Ok(())
 }
 
+/// Looks at a hardware address of 6, 8 or 20 bytes, in pairs of digits with `:` or `-` between, or in fours with `.`.
+fn mac_address(text: &str) -> Result<&str, String> {
+    let trimmed = text.trim();
+    let of = |mark: char, width: usize| {
+        let groups: Vec<&str> = trimmed.split(mark).collect();
+        let hex = |group: &&str| group.len() == width && group.bytes().all(|b| b.is_ascii_hexdigit());
+        matches!(groups.len() * width / 2, 6 | 8 | 20) && groups.iter().all(hex)
+    };
+    match text.is_empty() || of(':', 2) || of('-', 2) || of('.', 4) {
+        true => Ok(trimmed),
+        false => Err(format!("{text} is not a valid mac address")),
+    }
+}
+
 /// Reads `/dev/a[:/dev/b][:rwm]`.
 fn device(text: &str) -> Result<DeviceMapping, String> {
     let is_mode = |text: &str| !text.is_empty() && text.len() <= 3 && text.chars().all(|c| "rwm".contains(c));
@@ -383,6 +397,7 @@ fn device(text: &str) -> Result<DeviceMapping, String> {
         [source] => (*source, *source, "rwm"),
         [source, mode] if is_mode(mode) => (*source, *source, *mode),
         [source, target] => (*source, *target, "rwm"),
+        [_, _, mode] if !is_mode(mode) => return Err(format!("bad mode specified: {mode}")),
         [source, target, mode] => (*source, *target, *mode),
         _ => return Err(format!("invalid device specification: {text}")),
     };

@@ -431,7 +431,10 @@ pub fn env_files(parsed: &Parsed) -> Result<Vec<String>, String> {
 /// Reads a file of `NAME=value` lines; `#` begins a comment. A bare name is taken from our environment (and left out
 /// if it is not there) where that is asked for.
 pub fn lines(file: &str, environment: bool) -> Result<Vec<String>, String> {
-    let bytes = std::fs::read(file).map_err(|e| format!("open {file}: {}", errno_text(&e)))?;
+    let bytes = std::fs::read(file).map_err(|e| match e.kind() {
+        std::io::ErrorKind::IsADirectory => format!("invalid env file ({file}): read {file}: is a directory"),
+        _ => format!("open {file}: {}", errno_text(&e)),
+    })?;
     let text = String::from_utf8(bytes).map_err(|_| format!("invalid env file ({file}): invalid utf8 bytes"))?;
     let mut out = Vec::new();
     for line in text.strip_prefix('\u{feff}').unwrap_or(&text).lines() {

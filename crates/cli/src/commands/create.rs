@@ -26,7 +26,9 @@ pub const COMMAND: Command = Command::new(
 .examples(&["create --name web -p 8080:80 nginx"]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
-    let wanted = container_config::request(parsed, false).map_err(|why| with_help(cli, "create", 125, &why))?;
+    let told = |why: String| with_help(cli, "create", 125, &why);
+    pull_policy(parsed).map_err(told)?;
+    let wanted = container_config::request(parsed, false).map_err(told)?;
     cli.say(create(cli, parsed, wanted)?)
 }
 
@@ -40,14 +42,19 @@ pub fn with_help(cli: &Cli, command: &str, code: i32, why: &str) -> Failure {
     }
 }
 
+fn pull_policy(parsed: &Parsed) -> Result<&str, String> {
+    let policy = parsed.get("pull").unwrap_or("missing");
+    match policy {
+        "always" | "missing" | "never" | "" => Ok(policy),
+        _ => Err(format!(
+            "invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\""
+        )),
+    }
+}
+
 /// Makes a container, pulling its image where it is missing; gives the ID. Warnings are told.
 pub fn create(cli: &Cli, parsed: &Parsed, wanted: CreateRequest) -> Result<String, Failure> {
-    let policy = parsed.get("pull").unwrap_or("missing");
-    if !matches!(policy, "always" | "missing" | "never" | "") {
-        return Err(Failure::new(format!(
-            "invalid pull option: '{policy}': must be one of \"always\", \"missing\" or \"never\""
-        )));
-    }
+    let policy = pull_policy(parsed).map_err(Failure::new)?;
     warn_of_dns(cli, &wanted);
     let mut id_file = IdFile::open(parsed.text("cidfile"))?;
     let platform = requests::platform(parsed.text("platform"));

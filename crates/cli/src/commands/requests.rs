@@ -62,13 +62,17 @@ pub fn reference(text: &str) -> Result<Reference, String> {
 /// Looks at a platform before the daemon is asked: `os[/arch[/variant]]`.
 pub fn check_platform(text: &str) -> Result<(), Failure> {
     let word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    if text.is_empty() || (text.split('/').count() <= 3 && text.split('/').all(word)) {
-        return Ok(());
-    }
+    let why = match (text.split('/').count(), text.split('/').all(word)) {
+        _ if text.is_empty() => return Ok(()),
+        (1, true) if Platform::parse(text, &Platform::default()).is_none() => {
+            "unknown operating system or architecture"
+        }
+        (..=3, true) => return Ok(()),
+        _ => "cannot parse platform specifier",
+    };
     let quoted = api::quote::quote(text);
-    let why = "cannot parse platform specifier: invalid argument";
     Err(Failure::new(format!(
-        "error parsing specified platform: {quoted}: {why}"
+        "error parsing specified platform: {quoted}: {why}: invalid argument"
     )))
 }
 

@@ -1,6 +1,6 @@
 //! Limits of block devices: `--blkio-weight`, `--blkio-weight-device`, `--device-read-bps` and their like.
 
-use crate::error::{Context, Result};
+use crate::error::{Error, Result};
 use api::host_config::{HostConfig, ThrottleDevice};
 use oci::runtime as rt;
 use std::fs;
@@ -41,7 +41,10 @@ fn throttles(devices: &Option<Vec<ThrottleDevice>>) -> Result<Vec<rt::ThrottleDe
 }
 
 fn numbers(path: &str) -> Result<(i64, i64)> {
-    let found = fs::metadata(path).context(format!("stat {path}"))?;
+    let found = fs::metadata(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::invalid(format!("stat {path}: no such file or directory")),
+        _ => Error::invalid(format!("stat {path}: {e}")),
+    })?;
     let (major, minor) = crate::info::device_numbers(found.rdev());
     Ok((major.into(), minor.into()))
 }

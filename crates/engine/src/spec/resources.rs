@@ -108,6 +108,12 @@ pub fn check(host: &HostConfig, cpus: usize) -> Result<()> {
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         ));
     }
+    if host.cpu_shares < 0 {
+        return invalid(format!(
+            "invalid CPU shares ({}): value must be a positive integer",
+            host.cpu_shares
+        ));
+    }
     if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
         return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)".into());
     }
