@@ -1,5 +1,6 @@
 //! Networks of one's own: containers that find each other by name, come and go, and outlive the daemon.
 
+use tests::compare::compare;
 use tests::{Client, Kind, ground};
 
 fn ip_on(docker: &Client, name: &str, network: &str) -> String {
@@ -204,5 +205,73 @@ fn refusals_are_dockers() {
         for (ours, dockers) in answers[0].iter().zip(&answers[1]) {
             assert_eq!(ours, dockers);
         }
+    });
+}
+
+/// What is said of networks, and what has no meaning in another's.
+#[test]
+fn networks_beside_docker() {
+    ground::run(|g| {
+        compare(
+            g,
+            &[
+                "network create",
+                "network create a b",
+                "network create --subnet 10.71.0.0/24 --ip-range 10.72.0.0/24 n1",
+                "network create --gateway 10.71.0.1 n1",
+                "network create --subnet 10.71.0.0/24 --subnet 10.71.0.0/25 n1",
+                "network create --subnet 10.71.0.0/25 --subnet 10.71.0.0/24 n1",
+                "network create --subnet 10.71.0.0/24 --aux-address x n1",
+                "network create -d host n1",
+                "network create -d null n1",
+                "network create bridge",
+                "network create host",
+                "network create none",
+                "network create --subnet 10.71.0.0/24 --label a=b n1",
+                "network create --subnet 10.71.0.0/24 n2",
+                "network create --subnet 10.71.0.128/25 n2",
+                "network create --subnet 10.74.0.0/24 n1",
+                "network create --subnet 10.73.0.0/24 n2",
+                "network inspect nothing",
+                "network inspect",
+                "network inspect -f {{.Name}}|{{.Driver}}|{{.Internal}}|{{json_.Options}}|{{json_.Labels}}|{{json_.Containers}} n1",
+                "network ls -f name=n1 --format {{.Name}}",
+                "network ls -f label=a=b --format {{.Name}}|{{.Driver}}|{{.Scope}}|{{.IPv6}}|{{.Internal}}|{{.Labels}}",
+                "network ls -f type=what",
+                "network ls -f what=x",
+                "network ls x",
+                "create --name c1 --network n1 busybox sleep 1000",
+                "create --name c2 --network none busybox sleep 1000",
+                "create --name c3 --network host busybox sleep 1000",
+                "network connect n1 c2",
+                "network connect n1 c3",
+                "network connect none c1",
+                "network connect host c1",
+                "network connect n1 nothing",
+                "network connect n2 c1",
+                "network disconnect none c2",
+                "network connect n2 c2",
+                "inspect -f {{range_$k,$v:=.NetworkSettings.Networks}}{{$k}},{{end}} c2",
+                "start c2",
+                "exec c2 hostname -i",
+                "network rm n2",
+                "network rm nothing",
+                "network rm -f nothing",
+                "network rm host",
+                "network rm",
+                "create --network container:c2 -p 80:80 busybox",
+                "create --network container:c2 -h x busybox",
+                "create --network container:c2 --dns 1.1.1.1 busybox",
+                "create --network container:c2 --add-host a:1.2.3.4 busybox",
+                "create --network container:c2 --expose 80 busybox",
+                "create --network container:c2 --link c1:b busybox",
+                "create --network host --link c1:b busybox",
+                "create --uts host -h x --network none busybox",
+                "rm -f c1 c2 c3",
+                "network prune -f --filter label=x",
+                "network rm n1 n2",
+                "network what",
+            ],
+        );
     });
 }

@@ -40,6 +40,8 @@ pub fn create(engine: &Arc<Engine>, name: &str, request: CreateRequest) -> Resul
     } else {
         Some(names::check(name)?)
     };
+    // What the user asked for, before the image adds its own.
+    check_network_mode(&config, &host_config)?;
     let image = image::find(engine, &config.image)?;
     let image_config = image::config_of(engine, &image)?;
     merge(&mut config, &image::run_config(&image_config));
@@ -376,6 +378,47 @@ fn defaults(engine: &Engine, config: &mut ContainerConfig, host: &mut HostConfig
     Ok(())
 }
 
+/// Refuses what has no meaning in another's network.
+fn check_network_mode(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let others = host.network_mode.starts_with("container:");
+    let hosts = host.network_mode == "host";
+    let undefined = "can't be used with links. This would result in undefined behavior";
+    let conflicts = [
+        (
+            host.uts_mode == "host" && !config.hostname.is_empty(),
+            "hostname and the UTS mode",
+        ),
+        (others && !config.hostname.is_empty(), "hostname and the network mode"),
+        (
+            others && some(&host.links),
+            &format!("container type network {undefined}"),
+        ),
+        (hosts && some(&host.links), &format!("host type networking {undefined}")),
+        (others && some(&host.dns), "dns and the network mode"),
+        (
+            others && some(&host.extra_hosts),
+            "custom host-to-IP mapping and the network mode",
+        ),
+        (
+            (others || hosts) && !config.mac_address.is_empty(),
+            "mac-address and the network mode",
+        ),
+        (
+            others && (!host.port_bindings.is_empty() || host.publish_all_ports),
+            "port publishing and the container type network mode",
+        ),
+        (
+            others && config.exposed_ports.iter().flatten().next().is_some(),
+            "port exposing and the container type network mode",
+        ),
+    ];
+    match conflicts.iter().find(|(conflict, _)| *conflict) {
+        Some((_, what)) => Err(Error::invalid(format!("conflicting options: {what}"))),
+        None => Ok(()),
+    }
+}
+
 /// Checks a restart policy that was named.
 pub(crate) fn check_restart_policy(policy: &RestartPolicy) -> Result<()> {
     match policy.name.as_str() {
@@ -509,11 +552,6 @@ fn validate(engine: &Engine, config: &ContainerConfig, host: &HostConfig, warnin
     let shared_network = host.network_mode.starts_with("container:") || host.network_mode == "host";
     if shared_network && !host.port_bindings.is_empty() && host.network_mode == "host" {
         warnings.push("Published ports are discarded when using host network mode".into());
-    }
-    if host.network_mode.starts_with("container:") && !host.port_bindings.is_empty() {
-        return Err(Error::invalid(
-            "conflicting options: port publishing and the container type network mode",
-        ));
     }
     if host.oom_kill_disable == Some(true) && host.memory == 0 {
         warnings.push(

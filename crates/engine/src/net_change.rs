@@ -136,8 +136,14 @@ pub fn connect(engine: &Arc<Engine>, name: &str, container: &str, wanted: Endpoi
             ),
         ));
     }
-    // What stands for "no network" goes with the first one.
-    settings.remove("none");
+    // "No network" is alone.
+    let other = settings.keys().any(|there| *there != network.name);
+    if other && (network.name == "none" || settings.contains_key("none")) {
+        return Err(Error::new(
+            crate::error::Kind::Forbidden,
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        ));
+    }
     let endpoint = settings.entry(network.name.clone()).or_default().insert(wanted);
     endpoint.network_id = network.id.clone();
     if !running {
@@ -233,13 +239,13 @@ fn keep(
 /// Containers that have no network namespace of their own stay as they are.
 fn shares(record: &Record, network: &network::Network) -> Result<()> {
     let mode = record.host.network_mode.as_str();
-    if mode == "host" || network.driver == Driver::Host {
+    if network.driver == Driver::Host {
         return Err(Error::new(
             crate::error::Kind::Forbidden,
             "container cannot be disconnected from host network or connected to host network",
         ));
     }
-    if mode.starts_with("container:") {
+    if mode == "host" || mode.starts_with("container:") {
         return Err(Error::new(
             crate::error::Kind::Forbidden,
             "container sharing network namespace with another container or host cannot be connected to any other network",

@@ -210,13 +210,13 @@ pub fn later(words: &str) -> bool {
 
 fn section(out: &mut String, title: &str, rows: &mut Vec<(&str, &str)>) {
     rows.sort_unstable();
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(9);
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(11);
     out.push_str(&format!("\n{title}:\n"));
     for (name, about) in rows {
         let first = about.lines().next().unwrap_or_default();
         let about = first.split_once(". ").map_or(first, |(sentence, _)| sentence);
         let about = about.trim_end_matches('.');
-        out.push_str(&format!("  {name:<width$}   {about}\n"));
+        out.push_str(&format!("  {name:<width$} {about}\n"));
     }
 }
 

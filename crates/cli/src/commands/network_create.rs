@@ -108,7 +108,10 @@ fn configs(parsed: &Parsed) -> Result<Vec<IpamConfig>, Failure> {
     }
     let mut configs: Vec<IpamConfig> = Vec::new();
     for subnet in subnets {
-        if configs.iter().any(|config| config.subnet == subnet) {
+        if configs
+            .iter()
+            .any(|config| holds(&config.subnet, &subnet) || holds(&subnet, &config.subnet))
+        {
             return Err(Failure::new(
                 "multiple overlapping subnet configuration is not supported",
             ));
@@ -153,22 +156,21 @@ fn configs(parsed: &Parsed) -> Result<Vec<IpamConfig>, Failure> {
 
 /// The configuration whose subnet holds an address, or the first address of a range.
 fn holder<'a>(configs: &'a mut [IpamConfig], text: &str) -> Option<&'a mut IpamConfig> {
-    let bits = |address: IpAddr| -> (u128, u32) {
-        match address {
-            IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
-            IpAddr::V6(address) => (address.to_bits(), 128),
-        }
+    configs.iter_mut().find(|config| holds(&config.subnet, text))
+}
+
+/// Whether an address, or a subnet's first one, lies in a subnet.
+fn holds(subnet: &str, text: &str) -> bool {
+    let bits = |address: &str| match address.parse().ok()? {
+        IpAddr::V4(address) => Some((u128::from(address.to_bits()), 32)),
+        IpAddr::V6(address) => Some((address.to_bits(), 128)),
     };
-    let (address, width) = bits(text.split('/').next()?.parse().ok()?);
-    configs.iter_mut().find(|config| {
-        let Some((base, length)) = config.subnet.split_once('/') else {
-            return false;
-        };
-        let (Ok(base), Ok(length)) = (base.parse(), length.parse::<u32>()) else {
-            return false;
-        };
-        let (base, base_width) = bits(base);
-        let drop = width.saturating_sub(length);
-        base_width == width && (drop >= 128 || address >> drop == base >> drop)
-    })
+    let parts = || {
+        let (address, width) = bits(text.split('/').next()?)?;
+        let (base, length) = subnet.split_once('/')?;
+        let ((base, base_width), length) = (bits(base)?, length.parse::<u32>().ok()?);
+        let drop = u32::saturating_sub(width, length);
+        Some(base_width == width && (drop >= 128 || address >> drop == base >> drop))
+    };
+    parts().unwrap_or(false)
 }

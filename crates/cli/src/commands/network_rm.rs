@@ -1,8 +1,8 @@
 //! `network rm`: removes networks.
 
-use super::requests::{each, path};
+use super::requests::path;
 use crate::cli::Cli;
-use crate::command::{Args, Command, Failure};
+use crate::command::{Args, Command, Failure, Failures};
 use crate::flags::{Flag, Parsed};
 use api::client::Request;
 
@@ -17,13 +17,15 @@ pub const COMMAND: Command = Command::new(
 .examples(&["network rm backend"]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
-    let result = each(cli, &parsed.args, |name| {
+    let mut failures = Failures::default();
+    for name in &parsed.args {
         match cli.client.send(Request::delete(path("networks", name, ""))) {
-            Ok(_) => Ok(()),
-            Err(error) if parsed.bool("force") && error.status() == Some(404) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) => cli.say(name)?,
+            Err(error) if parsed.bool("force") && error.status() == Some(404) => {}
+            Err(error) => failures.add(error),
         }
-    });
+    }
     // Docker's client says so behind the errors.
-    result.map_err(|failure| Failure::new(format!("{}\nexit status 1", failure.text)))
+    let told = |failure: Failure| Failure::new(format!("{}\nexit status 1", failure.text));
+    failures.finish().map_err(told)
 }
