@@ -138,3 +138,26 @@ fn expect(answer: &http::Answer, status: u16, target: &str) -> Result<()> {
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
+
+/// Passes connections at one address on to a port of loopback, until the test ends.
+pub fn forward(address: &str, port: u16) -> Result<u16> {
+    let listener = TcpListener::bind((address, 0))?;
+    let here = listener.local_addr()?.port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let _ = pass(client, port);
+        }
+    });
+    Ok(here)
+}
+
+fn pass(client: TcpStream, port: u16) -> Result<()> {
+    let server = TcpStream::connect(("127.0.0.1", port))?;
+    for (mut from, mut to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        });
+    }
+    Ok(())
+}

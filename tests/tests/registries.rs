@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use tests::daemon::Kind;
 use tests::image::{self, INDEX, Image, Layer, Tar};
-use tests::registry::{PASSWORD, USER};
+use tests::registry::{PASSWORD, USER, forward};
 use tests::{Registry, ground};
 
 /// A helper that keeps secrets in a file is asked by our client as by docker's.
@@ -189,75 +189,6 @@ fn searching() {
     });
 }
 
-/// Docker's client asks the registry itself; ours, the daemon. What is printed is the same.
-#[test]
-fn manifests_of_images_and_lists() {
-    ground::run(|g| {
-        let daemon = g.daemon();
-        let layer = Layer::gzip(&Tar::default().file("a", 0o644, b"x").bytes());
-        let make = |architecture: &str, variant: &str| {
-            Image::for_platform(vec![layer.clone()], json!({}), architecture, variant)
-        };
-        let mut names = Vec::new();
-        for (kind, schema2) in [("oci", false), ("docker", true)] {
-            let convert = |image: Image| if schema2 { image.into_schema2() } else { image };
-            let images = [convert(make("amd64", "")), convert(make("arm", "v7"))];
-            let listed: Vec<Value> = images
-                .iter()
-                .zip([json!({"architecture": "amd64", "os": "linux"}), json!({"architecture": "arm", "os": "linux", "variant": "v7"})])
-                .map(|(image, platform)| {
-                    json!({"mediaType": image.media_type, "digest": image.digest(), "size": image.manifest.len(), "platform": platform})
-                })
-                .collect();
-            for (number, image) in images.iter().enumerate() {
-                names.push(g.registry.push("some", &format!("{kind}-{number}"), image).unwrap());
-            }
-            let media_type = match schema2 {
-                true => "application/vnd.docker.distribution.manifest.list.v2+json",
-                false => INDEX,
-            };
-            let list = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": listed}).to_string();
-            let tag = format!("{kind}-list");
-            g.registry
-                .put_manifest("some", &tag, media_type, list.as_bytes())
-                .unwrap();
-            names.push(format!("{}:{tag}", g.registry.name("some")));
-        }
-        names.push(g.registry.name("some:nothing"));
-        for name in &names {
-            for flags in [&["--insecure"][..], &["--insecure", "-v"]] {
-                let arguments = [&["manifest", "inspect"], flags, &[name.as_str()]].concat();
-                let (theirs, ours) = (daemon.docker().run(&arguments), daemon.cli().run(&arguments));
-                assert_eq!(ours.out, theirs.out, "{arguments:?}: {}", ours.err);
-                assert_eq!(ours.code, theirs.code, "{arguments:?}: {}{}", ours.err, theirs.err);
-                let said = ours.err.replace("Error response from daemon: ", "");
-                assert_eq!(said, theirs.err, "{arguments:?}");
-            }
-        }
-    });
-}
-
-/// Passes connections at one address on to a port of loopback, until the test ends.
-fn forward(address: &str, port: u16) -> u16 {
-    let listener = TcpListener::bind((address, 0)).unwrap();
-    let here = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let server = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-            for (mut from, mut to) in [
-                (client.try_clone().unwrap(), server.try_clone().unwrap()),
-                (server, client),
-            ] {
-                std::thread::spawn(move || {
-                    let _ = std::io::copy(&mut from, &mut to);
-                    let _ = to.shutdown(std::net::Shutdown::Write);
-                });
-            }
-        }
-    });
-    here
-}
-
 /// Mirrors of Docker Hub, and registries that are insecure by a range of addresses: the same is said by both daemons.
 #[test]
 fn mirrors_and_ranges_beside_docker() {
@@ -276,7 +207,7 @@ fn mirrors_and_ranges_beside_docker() {
             .args(["address", "add", "10.99.0.1/32", "dev", "lo"])
             .status();
         assert!(added.unwrap().success());
-        let far = format!("10.99.0.1:{}", forward("10.99.0.1", g.registry.port));
+        let far = format!("10.99.0.1:{}", forward("10.99.0.1", g.registry.port).unwrap());
         let mirror = format!("--registry-mirror=http://127.0.0.1:{}", g.registry.port);
         let names = ["mirrored:1".to_string(), "me/app:1".into(), format!("{far}/me/app:1")];
         for flags in [&[mirror.as_str()][..], &[&mirror, "--insecure-registry=10.99.0.0/24"]] {

@@ -110,6 +110,17 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+/// An error of the system in Go's words, which are lower case and without a number.
+pub fn errno_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map(|first| first.to_lowercase().collect::<String>() + letters.as_str())
+        .unwrap_or_default()
+}
+
 /// Collects failures of several objects: each is told at once, the exit code is 1 if there was any.
 #[derive(Default)]
 pub struct Failures(Vec<String>);

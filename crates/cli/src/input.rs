@@ -1,6 +1,6 @@
 //! Where a command takes an archive from: standard input, or a file whose errors name it.
 
-use crate::command::Failure;
+use crate::command::{Failure, errno_text};
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -9,7 +9,7 @@ pub fn open(path: Option<&str>) -> Result<Box<dyn Read>, Failure> {
     let Some(path) = path else {
         return Ok(Box::new(io::stdin().lock()));
     };
-    let file = File::open(path).map_err(|e| Failure::new(format!("open {path}: {}", why(&e))))?;
+    let file = File::open(path).map_err(|e| Failure::new(format!("open {path}: {}", errno_text(&e))))?;
     let path = path.to_string();
     Ok(Box::new(Named { file, path }))
 }
@@ -23,19 +23,10 @@ impl Read for Named {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         match self.file.read(out) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => {
-                let text = format!("read {}: {}", self.path, why(&e));
+                let text = format!("read {}: {}", self.path, errno_text(&e));
                 Err(io::Error::new(e.kind(), text))
             }
             read => read,
         }
-    }
-}
-
-fn why(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file or directory".into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        io::ErrorKind::IsADirectory => "is a directory".into(),
-        _ => error.to_string(),
     }
 }

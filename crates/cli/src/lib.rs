@@ -2,6 +2,7 @@
 //!
 //! [`main`] finds the command in the table of `commands`, reads its line with `flags`, and runs it with a `Cli`.
 //! Knows the Engine API and nothing of the engine: it works with any daemon that speaks the API.
+//! `manifest` alone asks registries itself, as docker's client does.
 
 mod cli;
 mod command;
@@ -13,8 +14,10 @@ mod files;
 mod flags;
 mod help;
 mod input;
+mod manifests;
 mod output;
 mod progress;
+mod remote;
 mod rows;
 mod stream;
 mod table;

@@ -19,7 +19,7 @@ mod write;
 
 pub use error::{Error, Result, missing};
 pub use json_derive::{Deserialize, Serialize};
-pub use pretty::pretty;
+pub use pretty::{compact, pretty};
 pub use read::{Deserialize, Ignored, Raw};
 pub use reader::{DEPTH, Reader};
 pub use write::{Serialize, Writer};

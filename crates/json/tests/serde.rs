@@ -23,11 +23,31 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Whether two values are one, but for the last bit of decimals, which serde_json reads exactly only when it is asked to.
+fn alike(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| alike(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let there = |(name, one): (&String, &Value)| other.get(name).is_some_and(|other| alike(one, other));
+            one.len() == other.len() && one.iter().all(there)
+        }
+        (Value::Number(one), Value::Number(other)) if one.is_f64() && other.is_f64() => {
+            let (Some(one), Some(other)) = (one.as_f64(), other.as_f64()) else {
+                return false;
+            };
+            one == other || (one - other).abs() <= (other.abs() * f64::EPSILON).max(f64::MIN_POSITIVE)
+        }
+        _ => one == other,
+    }
+}
+
 fn same(text: &[u8]) {
     let (ours, theirs) = (json::from_slice::<Value>(text), serde_json::from_slice::<Value>(text));
     let shown = String::from_utf8_lossy(text);
     match (ours, theirs) {
-        (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs, "{shown}"),
+        (Ok(ours), Ok(theirs)) => assert!(alike(&ours, &theirs), "{shown}: {ours:?} but {theirs:?}"),
         (Err(_), Err(_)) => {}
         (ours, theirs) => panic!("{shown}: {ours:?} but {theirs:?}"),
     }
@@ -56,8 +76,6 @@ proptest! {
             true => text.truncate(at),
             false => text[at] = byte,
         }
-        // A digit for another, and a float may be one that serde_json rounds.
-        prop_assume!(!text.contains(&b'.') && !text.contains(&b'e') && !text.contains(&b'E'));
         same(&text);
     }
 

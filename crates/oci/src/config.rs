@@ -4,7 +4,6 @@
 //! image spec v1.2, and the further fields that Docker writes (`container_config`, `Healthcheck`, `OnBuild`, …).
 
 use crate::digest::Digest;
-use crate::platform::Platform;
 use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -136,16 +135,6 @@ impl ImageConfig {
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig, json::Error> {
         crate::json::parse(bytes)
     }
-
-    /// The platform that the image says it is for.
-    pub fn platform(&self) -> Platform {
-        Platform {
-            architecture: self.architecture.clone().unwrap_or_default(),
-            os: self.os.clone().unwrap_or_default(),
-            variant: self.variant.clone().unwrap_or_default(),
-            ..Platform::default()
-        }
-    }
 }
 
 #[cfg(test)]
@@ -158,7 +147,10 @@ mod tests {
             br#"{"architecture":"arm","variant":"v7","os":"linux","config":{"Env":null,"Cmd":["sh"],"Nope":1},"rootfs":null,"history":null,"x":{}}"#,
         )
         .unwrap();
-        assert_eq!(config.platform().to_string(), "linux/arm/v7");
+        assert_eq!(
+            (config.architecture.as_deref(), config.variant.as_deref()),
+            (Some("arm"), Some("v7"))
+        );
         assert_eq!(config.config.unwrap().cmd, Some(vec!["sh".to_string()]));
         assert!(config.rootfs.diff_ids.is_empty());
         assert!(ImageConfig::parse(br#"{"rootfs":{"diff_ids":["md5:1"]}}"#).is_err());

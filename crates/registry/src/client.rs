@@ -22,6 +22,8 @@ const HUB: &str = "registry-1.docker.io";
 pub struct Config {
     /// `insecure-registries`: `host`, `host:port`, or a range of addresses. Loopback always is.
     pub insecure: Vec<String>,
+    /// Nothing but what `insecure` lists by name is spoken to in the clear; loopback may still have any certificate.
+    pub tls_only: bool,
     /// `registry-mirrors` of Docker Hub: `https://host[:port]`, tried first, in order.
     pub mirrors: Vec<String>,
     /// Directories that hold a `<host:port>` each with certificates.
@@ -41,6 +43,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             insecure: Vec::new(),
+            tls_only: false,
             mirrors: Vec::new(),
             certs_dirs: vec!["/etc/balena-engine/certs.d".into(), "/etc/docker/certs.d".into()],
             user_agent: concat!("balena-engine/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -156,7 +159,8 @@ impl Shared {
         }
         let host = if hub { HUB } else { domain };
         let insecure = self.is_insecure(host);
-        let schemes: &[&str] = if insecure { &["https", "http"] } else { &["https"] };
+        let clear = insecure && (!self.config.tls_only || self.is_listed(host));
+        let schemes: &[&str] = if clear { &["https", "http"] } else { &["https"] };
         for scheme in schemes {
             let url = Url::parse(&format!("{scheme}://{host}/"))
                 .ok_or_else(|| Error::Protocol(format!("invalid registry name {host:?}")))?;
@@ -174,13 +178,7 @@ impl Shared {
         let Some((host, port)) = split_host_port(authority) else {
             return false;
         };
-        if host == "localhost"
-            || self
-                .config
-                .insecure
-                .iter()
-                .any(|entry| *entry == authority || *entry == host)
-        {
+        if host == "localhost" || self.is_listed(authority) {
             return true;
         }
         let ranges: Vec<Cidr> = self
@@ -198,6 +196,13 @@ impl Shared {
                 .to_socket_addrs()
                 .is_ok_and(|mut addresses| addresses.any(|address| listed(address.ip()))),
         }
+    }
+
+    /// Says whether a host is among the insecure ones by its name.
+    fn is_listed(&self, authority: &str) -> bool {
+        let host = split_host_port(authority).map(|(host, _)| host);
+        let mut listed = self.config.insecure.iter();
+        listed.any(|entry| entry == authority || Some(entry) == host.as_ref())
     }
 }
 
@@ -238,6 +243,20 @@ mod tests {
             ),
             ("10.1.1.1", &["https://10.1.1.1/", "http://10.1.1.1/"]),
             ("11.1.1.1", &["https://11.1.1.1/"]),
+        ] {
+            assert_eq!(shown(config.clone(), domain), expected, "{domain}");
+        }
+        let config = Config {
+            tls_only: true,
+            ..config
+        };
+        for (domain, expected) in [
+            ("127.0.0.1:5000", &["https://127.0.0.1:5000/"][..]),
+            ("localhost", &["https://localhost/"]),
+            (
+                "plain.example:5000",
+                &["https://plain.example:5000/", "http://plain.example:5000/"],
+            ),
         ] {
             assert_eq!(shown(config.clone(), domain), expected, "{domain}");
         }

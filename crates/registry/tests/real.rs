@@ -257,6 +257,66 @@ fn tls_verification() {
     );
 }
 
+/// A certificate that signed itself, as `openssl req -x509` makes them for a registry of one's own: a CA and a server in one.
+#[test]
+fn a_certificate_that_signed_itself() {
+    for (days, names, said) in [
+        ("2", "registry.example", "404"),
+        ("2", "other.example", "certificate is not valid for registry.example"),
+        ("-1", "registry.example", "certificate has expired or is not yet valid"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let extensions = format!("basicConstraints=critical,CA:TRUE\nsubjectAltName=DNS:{names}\n");
+        fs::write(dir.path().join("extensions"), extensions).unwrap();
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        let made = [
+            format!("req {key} -keyout own.key -out own.csr -subj /CN=own"),
+            format!("x509 -req -in own.csr -signkey own.key -days {days} -extfile extensions -out own.crt"),
+        ];
+        if !made.iter().all(|line| openssl(dir.path(), line)) {
+            println!("skipped: no openssl in PATH");
+            return;
+        }
+        let root = dir.path().to_owned();
+        let tls = format!(
+            "  tls:\n    certificate: {0}/own.crt\n    key: {0}/own.key\n",
+            root.display()
+        );
+        let Some(server) = start(&tls, dir) else { return };
+        let proxy = connect_proxy(server.port);
+        let certs = tempfile::tempdir().unwrap();
+        let ask = || {
+            let registry = Registry::new(Config {
+                proxies: registry::Proxies::new("", &format!("http://u:p@127.0.0.1:{proxy}"), ""),
+                certs_dirs: vec![certs.path().to_owned()],
+                ..config()
+            });
+            let reference = Reference::parse("registry.example:443/a:b").unwrap();
+            let session = registry.repository(&reference, Auth::Anonymous).unwrap();
+            session.manifest(&reference).unwrap_err()
+        };
+        let own = certs.path().join("registry.example:443");
+        fs::create_dir(&own).unwrap();
+        // Nobody's word for it, then another's.
+        let error = ask().to_string();
+        let unknown = if days == "2" {
+            "certificate signed by unknown authority"
+        } else {
+            said
+        };
+        assert!(error.contains(unknown), "{error}");
+        assert!(certificates(certs.path()));
+        fs::copy(certs.path().join("ca.crt"), own.join("ca.crt")).unwrap();
+        let error = ask().to_string();
+        assert!(error.contains(unknown), "{error}");
+        fs::copy(root.join("own.crt"), own.join("own.crt")).unwrap();
+        match ask() {
+            Error::Api { status, .. } => assert_eq!(status.to_string(), said),
+            error => assert!(error.to_string().contains(said), "{error}"),
+        }
+    }
+}
+
 /// A proxy that tunnels every host to one port of ours.
 fn connect_proxy(to: u16) -> u16 {
     use std::io::{BufRead, BufReader, Write};

@@ -40,8 +40,12 @@ fn manifest(bytes: &[u8]) {
 }
 
 fn config(bytes: &[u8]) {
+    // What an image of a manifest list is for is read by itself.
+    if let Ok(platform) = oci::json::parse::<Platform>(bytes) {
+        let text = json::to_string(&platform);
+        assert_eq!(json::from_str::<Platform>(&text).ok(), Some(platform));
+    }
     if let Ok(config) = ImageConfig::parse(bytes) {
-        let _ = config.platform().to_string();
         let _ = store::ChainId::of_all(&config.rootfs.diff_ids);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::container_flags::{bps, env_files, iops, lines, nano_cpus, split_host, ulimit, weight};
 use super::mounts::{self, Volume};
-use super::{container_flags, ports};
+use super::ports;
 use crate::flags::Parsed;
 use crate::terminal;
 use crate::units::parse_size;
@@ -290,7 +290,7 @@ fn security(options: Vec<String>) -> Result<Vec<String>, String> {
         let bytes = std::fs::read(value).map_err(|e| {
             format!(
                 "opening seccomp profile ({value}) failed: open {value}: {}",
-                container_flags::errno_text(&e)
+                crate::command::errno_text(&e)
             )
         })?;
         let json: serde_json::Value = json::from_slice(&bytes)
@@ -541,7 +541,7 @@ mod tests {
 
     fn read(line: &str) -> Result<CreateRequest, String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_string).collect();
-        let parsed = flags::parse(&[container_flags::FLAGS], &words, false).map_err(|e| e.to_string())?;
+        let parsed = flags::parse(&[super::super::container_flags::FLAGS], &words, false).map_err(|e| e.to_string())?;
         request(&parsed, false)
     }
 

@@ -1,5 +1,6 @@
 //! The flags of `run` and `create`, and how their values are looked at when they are read.
 
+use crate::command::errno_text;
 use crate::flags::{Flag, Kind, Parsed};
 use crate::units::parse_size;
 use api::moment::parse_duration;
@@ -462,17 +463,6 @@ pub fn lines(file: &str, environment: bool) -> Result<Vec<String>, String> {
         }
     }
     Ok(out)
-}
-
-/// An error of the system in Go's words, which are lower case and without a number.
-pub fn errno_text(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters
-        .next()
-        .map(|first| first.to_lowercase().collect::<String>() + letters.as_str())
-        .unwrap_or_default()
 }
 
 /// Says whether a text names an image by its whole ID.

@@ -169,7 +169,7 @@ impl IdFile {
             )),
             _ => Failure::new(format!(
                 "failed to create the container ID file: open {path}: {}",
-                super::container_flags::errno_text(&e)
+                crate::command::errno_text(&e)
             )),
         })?;
         Ok(IdFile {

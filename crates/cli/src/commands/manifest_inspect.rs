@@ -1,15 +1,12 @@
-//! `manifest inspect`: what a registry has under a name. It is asked by the daemon, whose settings say which registries
-//! are insecure and what proxy and mirrors there are; docker's client asks by itself.
+//! `manifest inspect`: what is in a list that is being made, or what a registry has under a name.
 
+use super::requests::reference_or_latest;
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
-use crate::config::auth_header;
 use crate::flags::{Flag, Parsed};
+use crate::manifests::{self, Image, Lists, check_registry, missing};
+use crate::remote::{Found, Remote};
 use crate::rows::indent_by;
-use api::client::Request;
-use json::Raw;
-use json::{Deserialize, Serialize};
-use oci::base64;
 use oci::reference::Reference;
 
 pub const COMMAND: Command = Command::new(
@@ -23,109 +20,48 @@ pub const COMMAND: Command = Command::new(
     Flag::bool("insecure", "Allow communication with an insecure registry"),
     Flag::bool("verbose", "Output additional info including layers and platform").short('v'),
 ]])
-.examples(&["manifest inspect busybox", "manifest inspect -v busybox:latest"]);
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Found {
-    #[serde(default)]
-    list_media_type: String,
-    images: Vec<Image>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Image {
-    #[serde(rename = "Ref")]
-    name: String,
-    descriptor: Descriptor,
-    raw: String,
-}
-
-/// In the order of the fields in what is printed of an image.
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: String,
-    digest: String,
-    size: u64,
-    platform: oci::platform::Platform,
-}
+.examples(&[
+    "manifest inspect busybox",
+    "manifest inspect -v busybox:latest",
+    "manifest inspect registry.example/app:1 registry.example/app:1-armv7",
+]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
-    let [name] = &parsed.args[..] else {
-        return Err(Failure::new(
-            "manifest lists of one's own are not supported yet by balena",
-        ));
+    let verbose = parsed.bool("verbose");
+    let (list, name) = match &parsed.args[..] {
+        [list, name] => (Some(list), name),
+        _ => (None, &parsed.args[0]),
     };
-    let reference = Reference::parse(name).map_err(|e| Failure::new(e.to_string()))?;
-    let host = reference.repository().domain();
-    let credentials = cli.config.borrow().credentials(host);
-    let request = Request::get(format!("/distribution/{name}/manifests"))
-        .header("X-Registry-Auth", auth_header(credentials.as_ref(), host));
-    let found: Found = cli.client.send(request)?.json()?;
-    let text = match (parsed.bool("verbose"), &found.images[..]) {
-        (false, [image]) if found.list_media_type.is_empty() => indent_by(document(image)?.get(), "\t"),
-        (false, _) => list(&found)?,
-        (true, [image]) if found.list_media_type.is_empty() => indent_by(&verbose(image)?, "\t"),
-        (true, images) => {
-            let all = images.iter().map(verbose).collect::<Result<Vec<_>, _>>()?;
-            indent_by(&format!("[{}]", all.join(",")), "\t")
-        }
-    };
-    cli.print(&(text + "\n"))
-}
-
-fn encoding(error: json::Error) -> Failure {
-    Failure::new(format!("manifest: {error}"))
-}
-
-/// The manifest as it is in the registry.
-fn document(image: &Image) -> Result<Raw, Failure> {
-    let bytes = base64::decode(&image.raw).unwrap_or_default();
-    json::from_slice(&bytes).map_err(encoding)
-}
-
-fn list(found: &Found) -> Result<String, Failure> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct List<'a> {
-        schema_version: u32,
-        media_type: &'a str,
-        manifests: Vec<Listed<'a>>,
+    let name = reference_or_latest(name).map_err(Failure::new)?;
+    let lists = Lists::of(cli);
+    if let Some(list) = list {
+        let list = reference_or_latest(list).map_err(Failure::new)?;
+        let image = lists.image(&list, &name)?;
+        return show(cli, &image.ok_or_else(|| missing(&name))?, verbose);
     }
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Listed<'a> {
-        media_type: &'a str,
-        size: u64,
-        digest: &'a str,
-        platform: &'a oci::platform::Platform,
+    if let Some(images) = lists.images(&name)? {
+        return show_list(cli, &name, &images, verbose);
     }
-    let manifests = found.images.iter().map(|Image { descriptor, .. }| Listed {
-        media_type: &descriptor.media_type,
-        size: descriptor.size,
-        digest: &descriptor.digest,
-        platform: &descriptor.platform,
-    });
-    let list = List {
-        schema_version: 2,
-        media_type: &found.list_media_type,
-        manifests: manifests.collect(),
-    };
-    Ok(indent_by(&json::to_string(&list), "   "))
+    match Remote::reading(cli, &[&name], parsed.bool("insecure")).find(&name)? {
+        Found::Image(image) => show(cli, &image, verbose),
+        Found::List(images) => show_list(cli, &name, &images, verbose),
+    }
 }
 
-fn verbose(image: &Image) -> Result<String, Failure> {
-    let name = match image.descriptor.media_type.contains("vnd.oci.") {
-        true => "OCIManifest",
-        false => "SchemaV2Manifest",
-    };
-    Ok(format!(
-        "{{\"Ref\":{},\"Descriptor\":{},\"Raw\":{},\"{name}\":{}}}",
-        json::to_string(&image.name),
-        json::to_string(&image.descriptor),
-        json::to_string(&image.raw),
-        document(image)?.get()
-    ))
+fn show(cli: &Cli, image: &Image, verbose: bool) -> Result<(), Failure> {
+    cli.say(match verbose {
+        true => indent_by(&json::compact(&json::to_string(image)), "\t"),
+        false => indent_by(image.document()?, "\t"),
+    })
+}
+
+fn show_list(cli: &Cli, name: &Reference, images: &[Image], verbose: bool) -> Result<(), Failure> {
+    if verbose {
+        return cli.say(indent_by(&json::compact(&json::to_string(images)), "\t"));
+    }
+    for image in images {
+        check_registry(name, image)
+            .map_err(|e| Failure::new(format!("failed to assemble ManifestDescriptor: {}", e.text)))?;
+    }
+    cli.say(manifests::list(images).1)
 }

@@ -31,7 +31,11 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod manifest_annotate;
+mod manifest_create;
 mod manifest_inspect;
+mod manifest_push;
+mod manifest_rm;
 mod mounts;
 mod network_connect;
 mod network_create;
@@ -108,7 +112,11 @@ const TABLE: &[&Command] = &[
     &import::COMMAND,
     &load::COMMAND,
     &image_verify::COMMAND,
+    &manifest_annotate::COMMAND,
+    &manifest_create::COMMAND,
     &manifest_inspect::COMMAND,
+    &manifest_push::COMMAND,
+    &manifest_rm::COMMAND,
     &pull::COMMAND,
     &push::COMMAND,
     &rmi::COMMAND,
@@ -178,10 +186,6 @@ const LATER: &[&str] = &[
     "container stats",
     "context",
     "image build",
-    "manifest annotate",
-    "manifest create",
-    "manifest push",
-    "manifest rm",
     "stats",
     "volume update",
 ];
@@ -249,9 +253,12 @@ pub fn help(program: &str) -> String {
     out
 }
 
-/// What stands behind a group in its line of usage when something is wrong with it; docker differs for one.
+/// What stands behind a group in its line of usage when something is wrong with it; docker differs for two.
 pub fn group_usage(name: &str) -> &'static str {
-    if name == "volume" { " COMMAND" } else { "" }
+    match name {
+        "manifest" | "volume" => " COMMAND",
+        _ => "",
+    }
 }
 
 /// The help of a group.

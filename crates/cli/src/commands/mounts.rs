@@ -1,6 +1,6 @@
 //! `-v` and `--mount`: what of the host, of volumes and of memory a container sees where.
 
-use super::container_flags::errno_text;
+use crate::command::errno_text;
 use crate::flags::parse_bool;
 use crate::units::parse_size;
 use api::host_config::{BindOptions, DriverConfig, Mount, TmpfsOptions, VolumeOptions};

@@ -59,6 +59,11 @@ pub fn reference(text: &str) -> Result<Reference, String> {
     })
 }
 
+/// The same, `latest` where it says neither tag nor digest.
+pub fn reference_or_latest(text: &str) -> Result<Reference, String> {
+    reference(text).map(Reference::or_latest)
+}
+
 /// Looks at a platform before the daemon is asked: `os[/arch[/variant]]`.
 pub fn check_platform(text: &str) -> Result<(), Failure> {
     let word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));

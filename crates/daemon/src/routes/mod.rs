@@ -33,7 +33,6 @@ const SERVED: &[Route] = &[
     images::load::ROUTE,
     images::search::ROUTE,
     images::distribution::ROUTE,
-    images::manifests::ROUTE,
     images::list::ROUTE,
     images::inspect::ROUTE,
     images::history::ROUTE,

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 /// Bundles of the distributions, in the order Go looks for them.
 const BUNDLES: [&str; 6] = [
@@ -26,10 +28,12 @@ const BUNDLES: [&str; 6] = [
 ///
 /// `insecure` accepts any certificate (the registry is listed in `insecure-registries`).
 pub fn config(certs_dirs: &[PathBuf], authority: &str, insecure: bool) -> Result<Arc<ClientConfig>, String> {
+    // The port 443 is said in the directory's name if it is said in the image's.
+    let names = [authority.replace('/', "_"), format!("{authority}:443")];
+    let named = |dir: &PathBuf| names.iter().map(|name| dir.join(name)).find(|dir| dir.is_dir());
     let own = certs_dirs
         .iter()
-        .map(|dir| dir.join(authority.replace('/', "_")))
-        .find(|dir| dir.is_dir())
+        .find_map(named)
         .map(|dir| HostCerts::read(&dir))
         .transpose()?
         .unwrap_or_default();
@@ -43,12 +47,17 @@ pub fn config(certs_dirs: &[PathBuf], authority: &str, insecure: bool) -> Result
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
         let mut roots = RootCertStore::clone(system_roots());
-        for ca in own.authorities {
+        for ca in &own.authorities {
             roots
-                .add(ca)
+                .add(ca.clone())
                 .map_err(|e| format!("use a CA certificate of {authority}: {e}"))?;
         }
-        builder.with_root_certificates(roots)
+        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|e| format!("set up TLS: {e}"))?;
+        let own = own.authorities;
+        let verifier = Arc::new(Verifier { chains, own });
+        builder.dangerous().with_custom_certificate_verifier(verifier)
     };
     let config = match own.client {
         Some((chain, key)) => builder
@@ -148,6 +157,72 @@ impl HostCerts {
     }
 }
 
+/// Accepts what a CA vouches for, and a server's certificate that is trusted itself.
+///
+/// A certificate that signed itself, as `openssl req -x509` makes it, says that it is a CA. webpki lets no CA be a server
+/// (RFC 5280 4.2.1.9 asks no such thing of a trust anchor); Go does, and many a registry of one's own has one.
+#[derive(Debug)]
+struct Verifier {
+    chains: Arc<WebPkiServerVerifier>,
+    /// The registry's own `*.crt`.
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let checked = self.chains.verify_server_cert(end, intermediates, name, ocsp, now);
+        // The times are looked at before that, so it is valid now; the name is looked at after it.
+        let is_ca = |error: &rustls::Error| match error {
+            rustls::Error::InvalidCertificate(CertificateError::Other(why)) => why.to_string() == "CaUsedAsEndEntity",
+            _ => false,
+        };
+        match checked {
+            Err(error) if is_ca(&error) => {
+                if !self
+                    .own
+                    .iter()
+                    .chain(&system_certificates())
+                    .any(|trusted| trusted == end)
+                {
+                    return Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+                }
+                verify_server_name(&ParsedCertificate::try_from(end)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            checked => checked,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
+
 /// Accepts every certificate; the signature of the handshake is checked all the same.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
@@ -189,7 +264,7 @@ impl ServerCertVerifier for AnyCertificate {
 
 /// A handshake's failure in the words of Go's `crypto/tls`, where users know them.
 pub fn describe(error: &rustls::Error, host: &str) -> String {
-    use rustls::CertificateError as C;
+    use CertificateError as C;
     const BAD: &str = "tls: failed to verify certificate: x509:";
     match error {
         rustls::Error::InvalidCertificate(C::UnknownIssuer) => {

@@ -10,7 +10,6 @@ mod import;
 pub mod inspect;
 pub mod list;
 pub mod load;
-pub mod manifests;
 pub mod prune;
 pub mod push;
 pub mod remove;
