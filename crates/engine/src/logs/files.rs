@@ -2,13 +2,15 @@
 
 use super::{Entry, Reading, Sink};
 use crate::error::{Error, Result};
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often a followed file is looked at.
+/// How soon a followed file is looked at again: after something was read, and at the latest.
+const SOON: Duration = Duration::from_millis(5);
 const PACE: Duration = Duration::from_millis(50);
 
 /// Names in a row that may be missing: files are moved one after the other.
@@ -193,13 +195,17 @@ impl Log<'_> {
 
     fn follow(&self, mut file: Option<File>, reading: &Reading<'_>, sink: &mut Sink<'_>) -> Result<()> {
         let gone = |_| Error::cancelled();
+        let pause = Cell::new(SOON);
         let mut show = |file: File, current: bool| -> Result<Option<File>> {
             let Some(mut part) = Part::new(file, current, false) else {
                 return Ok(None);
             };
-            let shown = part.each(self.format, &mut |entry| match sink.wants(entry) {
-                true => sink.entry(entry),
-                false => Ok(()),
+            let shown = part.each(self.format, &mut |entry| {
+                pause.set(SOON);
+                match sink.wants(entry) {
+                    true => sink.entry(entry),
+                    false => Ok(()),
+                }
             });
             shown.map_err(gone)?;
             Ok(Some(part.file))
@@ -224,7 +230,8 @@ impl Log<'_> {
             if over || reading.is_late() {
                 return Ok(());
             }
-            reading.pause(PACE)?;
+            reading.pause(pause.get())?;
+            pause.set((pause.get() * 2).min(PACE));
         }
     }
 
