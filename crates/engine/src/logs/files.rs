@@ -30,6 +30,10 @@ pub trait Format {
 
 /// Writes a log; with `follow` until the container ends or the client leaves.
 pub fn write(format: &dyn Format, path: &Path, reading: &Reading<'_>, sink: &mut Sink<'_>) -> Result<()> {
+    if path.as_os_str().is_empty() {
+        // A container that is a file system only.
+        return Ok(());
+    }
     let log = Log { format, path };
     let mut parts = log.open();
     let gone = |_| Error::cancelled();
