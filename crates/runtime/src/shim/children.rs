@@ -158,6 +158,8 @@ impl Server {
                 let _ = log.finish(stream);
             }
         }
+        // Before anybody knows of the end: the next shim may open it.
+        self.log = None;
         for index in 1..self.sessions.len() {
             if self.sessions[index].exit_code.is_none() {
                 self.process_ended(self.sessions[index].pid, 137);

@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::log::Moment;
 use super::{COMPRESSOR_NAME, LogFiles};
@@ -77,7 +77,7 @@ impl LogFile {
         if oldest > 0 {
             // The one who compresses must not find another file under the name. As in Docker, the container waits.
             if let Some(pid) = self.compressor.take() {
-                while let Err(rustix::io::Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
+                wait(pid);
             }
             for end in ["", ".gz"] {
                 absent(std::fs::remove_file(self.numbered(oldest, end)))?;
@@ -128,6 +128,20 @@ impl LogFile {
         self.size = end;
         Ok(())
     }
+}
+
+impl Drop for LogFile {
+    /// Whoever opens the log next finds nobody at work on its files.
+    fn drop(&mut self) {
+        if let Some(pid) = self.compressor.take() {
+            let _ = kill_process(pid, Signal::KILL);
+            wait(pid);
+        }
+    }
+}
+
+fn wait(pid: Pid) {
+    while let Err(rustix::io::Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
 }
 
 /// That there is no such file is fine.
