@@ -134,6 +134,68 @@ fn entries_are_dockers_and_are_read_back() {
     });
 }
 
+/// What balenaOS has: all containers with the driver that the engine's command line names.
+#[test]
+fn a_data_root_is_taken_over_and_given_back() {
+    ground::run(|g| {
+        let Some(_journal) = Journal::start() else { return };
+        if !ground::there("dockerd") {
+            println!("skipped: there is no dockerd to take over from");
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let start = |kind: Kind| {
+            let options = tests::daemon::Options {
+                binary: g.binary.clone(),
+                extra: vec!["--log-driver=journald".into()],
+                data_root: Some(root.path().to_owned()),
+                ..Default::default()
+            };
+            let daemon = Daemon::start(kind, options).unwrap();
+            let client = daemon.docker();
+            (daemon, client)
+        };
+        let logs = |client: &Client, name: &str| {
+            let mut said = String::new();
+            // dockerd reads what journald has written down already, and no more.
+            within(Duration::from_secs(2), || {
+                said = client.run(&["logs", name]).out;
+                said.lines().count() >= 3
+            });
+            said
+        };
+        let (mut dockers, docker) = start(Kind::Docker);
+        docker.ok(&["pull", "-q", &g.busybox]);
+        docker.ok(&["tag", &g.busybox, "busybox"]);
+        docker.ok(&["run", "--name", "theirs", "busybox", "echo", "theirs"]);
+        let reads = docker.run(&["logs", "theirs"]).code == 0;
+        assert_eq!(dockers.stop(), Some(0));
+        let (mut ours, docker) = start(Kind::Ours);
+        let driver = docker.ok(&[
+            "inspect",
+            "-f",
+            "{{.HostConfig.LogConfig.Type}} {{.LogPath}}.",
+            "theirs",
+        ]);
+        assert_eq!(driver, "journald .");
+        assert_eq!(docker.ok(&["logs", "theirs"]), "theirs");
+        assert_eq!(docker.run(&["start", "-a", "theirs"]).out, "theirs\n");
+        docker.ok(&["run", "--name", "ours", "busybox", "sh", "-c", "echo 1; echo 2; echo 3"]);
+        assert_eq!(logs(&docker, "ours"), "1\n2\n3\n");
+        assert_eq!(ours.stop(), Some(0));
+        let (mut dockers, docker) = start(Kind::Docker);
+        docker.ok(&["start", "-a", "theirs"]);
+        match reads {
+            true => {
+                assert_eq!(logs(&docker, "theirs"), "theirs\n".repeat(3));
+                assert_eq!(logs(&docker, "ours"), "1\n2\n3\n");
+            }
+            false => println!("skipped: this dockerd was built without a reader of journals"),
+        }
+        dockers.stop();
+    });
+}
+
 /// Lines as they come.
 struct Follower {
     child: std::process::Child,
