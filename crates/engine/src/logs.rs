@@ -1,6 +1,7 @@
 //! Reading what containers wrote, whichever driver kept it: from files ([`files`], in the form of a driver), or from the
 //! journal ([`journald`]). One more driver is one more file and a line in [`Source::of`].
 
+mod entry;
 mod export;
 mod files;
 mod journald;
@@ -15,9 +16,7 @@ use crate::log_driver;
 use crate::table::Container;
 use api::stdcopy::{self, Stream};
 use api::time::Time;
-use files::Format;
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use entry::{Entry, Format};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -38,16 +37,6 @@ pub struct Options {
     pub tail: Option<u64>,
     pub since: Option<Time>,
     pub until: Option<Time>,
-}
-
-/// What was written at once: a line, or a part of one.
-struct Entry<'a> {
-    stream: Stream,
-    time: Option<Time>,
-    text: Cow<'a, [u8]>,
-    /// Whether a newline follows that `text` does not have.
-    newline: bool,
-    attrs: BTreeMap<String, String>,
 }
 
 /// Where a container's output is.
@@ -242,6 +231,8 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::borrow::Cow;
+    use std::collections::BTreeMap;
 
     fn shown(options: &Options, framed: bool) -> Vec<u8> {
         let entry = Entry {

@@ -4,7 +4,7 @@
 //! Anybody on the machine may write entries with a container's ID, of any size: of each only what is looked for is kept, and
 //! no more of that than the bounds below.
 
-use super::Entry;
+use super::entry::Entry;
 use api::stdcopy::Stream;
 use api::time::Time;
 use std::borrow::Cow;

@@ -1,10 +1,11 @@
 //! Logs that are files: the older ones of a rotated log first, perhaps compressed, then the current one, which is followed.
 
-use super::{Entry, Reading, Sink};
+use super::entry::{Entry, Format};
+use super::{Reading, Sink};
 use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,18 +16,6 @@ const PACE: Duration = Duration::from_millis(50);
 
 /// Names in a row that may be missing: files are moved one after the other.
 const GAP: u32 = 3;
-
-/// How entries are in a file.
-pub trait Format {
-    /// Reads the next entry; the bytes that it takes up, or 0 where there is no whole one (yet).
-    fn next(&self, from: &mut dyn BufRead, into: &mut Vec<u8>) -> u64;
-
-    /// What an entry says; nothing for one that is damaged.
-    fn parse<'a>(&self, raw: &'a [u8]) -> Option<Entry<'a>>;
-
-    /// Where the last `count` entries before `end` begin, and how many there are.
-    fn back(&self, file: &File, end: u64, count: u64) -> (u64, u64);
-}
 
 /// Writes a log; with `follow` until the container ends or the client leaves.
 pub fn write(format: &dyn Format, path: &Path, reading: &Reading<'_>, sink: &mut Sink<'_>) -> Result<()> {

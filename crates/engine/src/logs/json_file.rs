@@ -1,7 +1,6 @@
 //! The `json-file` driver's lines: `{"log":"…\n","stream":"stdout","attrs":{…},"time":"…"}`.
 
-use super::Entry;
-use super::files::Format;
+use super::entry::{Entry, Format};
 use api::stdcopy::Stream;
 use api::time::Time;
 use json::{Deserialize, Reader};

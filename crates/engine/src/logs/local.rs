@@ -3,8 +3,7 @@
 //!
 //! What does not fit together ends a file: there is no way to find the next entry.
 
-use super::Entry;
-use super::files::Format;
+use super::entry::{Entry, Format};
 use api::stdcopy::Stream;
 use api::time::Time;
 use std::borrow::Cow;
