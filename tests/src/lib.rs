@@ -13,6 +13,7 @@ pub mod double;
 pub mod ground;
 pub mod http;
 pub mod image;
+pub mod journal;
 pub mod referrers;
 pub mod registry;
 pub mod terminal;

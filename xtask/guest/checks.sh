@@ -92,6 +92,28 @@ check "... is in force" same "$(balena exec web cat /sys/fs/cgroup/memory.max)" 
 check "exec is in the container's cgroup" same "$(balena exec web cat /proc/self/cgroup)" "0::/"
 check "top" has "$(balena top web)" httpd
 
+# --- the journal: systemd's own keeps its socket while it restarts
+says() { grep -qx "$1" /tmp/said; }
+balena run -d --name talks --log-driver journald --log-opt tag='{{.Name}}' "$reference" \
+    sh -c 'i=0; while :; do i=$((i+1)); echo line $i; echo wrong $i >&2; sleep 0.2; done' >/dev/null
+{ balena logs -f talks >/tmp/said 2>/tmp/wrong; touch /tmp/ended; } &
+check "logs are read from the journal" eventually 30 says "line 1"
+check "... with their fields" eventually 10 sh -c 'journalctl -q -t talks PRIORITY=3 CONTAINER_NAME=talks -o cat | grep -qx "wrong 1"'
+check "... and their tail" has "$(balena logs --tail 1 talks 2>&1)" " "
+last=$(tail -n 1 /tmp/said)
+systemctl restart systemd-journald.service
+further() { [ "$(tail -n 1 /tmp/said)" != "$last" ]; }
+check "a follower goes on after a restart of journald" eventually 30 further
+check "... and the container, too" same "$(balena inspect -f '{{.State.Running}}' talks)" true
+check "kill" balena kill talks
+check "a follower ends with its container" eventually 30 test -e /tmp/ended
+whole() { n=$(wc -l < /tmp/said); seq -f 'line %g' "$n" | cmp - /tmp/said; }
+check "... and missed no line" whole
+check "... and leaves no reader" sh -c '! pgrep -f "[j]ournalctl.*CONTAINER_ID_FULL|[l]og-reader"'
+check "rm" balena rm talks
+balena run --rm --log-driver local "$reference" echo local >/tmp/local
+check "local driver" same "$(cat /tmp/local)" local
+
 # --- death of the daemon: systemd brings it back, containers do not notice
 started=$(balena inspect -f '{{.State.StartedAt}} {{.State.Pid}}' web)
 before=$(main_pid)

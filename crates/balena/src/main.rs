@@ -35,6 +35,8 @@ fn is_personality(name: &str) -> bool {
             | "balena-engine-containerd-shim-runc-v2"
             | "balena-engine-containerd-ctr"
             | "balena-engine-delta"
+            | "balena-engine-log-compressor"
+            | "balena-engine-log-reader"
             | "balena-engine-init"
             | "docker-init"
             | "balena-engine-proxy"
@@ -49,6 +51,8 @@ fn run(name: &str, args: Vec<OsString>) -> i32 {
         "balena-engine-runc" | "runc" => runtime::main_runc(args),
         "balena-engine-containerd-shim-runc-v2" => runtime::main_shim(args),
         "balena-engine-delta" => engine::make_delta::main_alone(),
+        "balena-engine-log-compressor" => engine::compress_log::main(&args[1..]),
+        "balena-engine-log-reader" => engine::logs::main_reader(&args[1..]),
         "balena-engine-init" | "docker-init" => runtime::main_init(args),
         "balena-engine-proxy" | "docker-proxy" => network::proxy::main_proxy(&text(&args[1..])),
         "self-test" => self_test::main(&text(&args[1..])),

@@ -21,7 +21,6 @@ mod remote;
 mod rows;
 mod stream;
 mod table;
-mod templates;
 mod terminal;
 mod units;
 
@@ -49,9 +48,9 @@ pub fn main(args: &[String]) -> i32 {
 }
 
 /// What `--format` makes of a value. For the self-test, which has no daemon to ask for one.
-pub fn format(template: &str, data: &serde_json::Value) -> Result<String, String> {
-    let template = templates::Template::parse(template)?;
-    template.execute(&templates::Value::raw(data)).map_err(|(_, why)| why)
+pub fn format(text: &str, data: &serde_json::Value) -> Result<String, String> {
+    let template = template::Template::parse(text)?;
+    template.execute(&template::Value::raw(data)).map_err(|(_, why)| why)
 }
 
 /// What the command line asks for.

@@ -3,9 +3,9 @@
 use crate::cli::Cli;
 use crate::command::Failure;
 use crate::table;
-use crate::templates::{Object, Template, Type, Value};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use template::{Object, Template, Type, Value};
 
 /// One thing: fields with their values.
 pub struct Row {

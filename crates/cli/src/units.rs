@@ -31,7 +31,7 @@ pub fn ago(seconds: i64) -> String {
 
 /// `2026-11-23 18:20:48 +0000 UTC`, as Go prints a moment without a fraction.
 pub fn created_at(seconds: i64) -> String {
-    crate::templates::time(Time { seconds, nanos: 0 })
+    template::time(Time { seconds, nanos: 0 })
 }
 
 /// Reads a size in units of 1024: `64m`, `1.5GiB`, `4096`.

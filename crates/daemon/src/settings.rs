@@ -1,7 +1,7 @@
 //! From what was given to what the parts want: checked, with defaults.
 
 use crate::config::Given;
-use api::host_config::Ulimit;
+use api::host_config::{LogConfig, Ulimit};
 use engine::find_delta::Mode;
 use engine::{Config, Limits, Runtime};
 use oci::platform::Platform;
@@ -43,11 +43,15 @@ impl Settings {
             }
         }
         let log_driver = given.text("log-driver", "json-file");
-        if !matches!(log_driver.as_str(), "json-file" | "none") {
-            return Err(format!(
-                "log driver {log_driver:?} is not supported by balena: use json-file or none"
-            ));
-        }
+        let log_opts = given.map("log-opt");
+        let mut log = LogConfig {
+            kind: log_driver.clone(),
+            ..LogConfig::default()
+        };
+        let drivers = engine::log_driver::DRIVERS.join(", ");
+        engine::log_driver::check(&log).map_err(|why| format!("{why}: known are {drivers}"))?;
+        log.config.clone_from(&log_opts);
+        engine::log_driver::check(&log).map_err(|why| format!("failed to set log opts: {why}"))?;
         refuse(given)?;
         let ipc = given.text("default-ipc-mode", "private");
         if !matches!(ipc.as_str(), "private" | "shareable") {
@@ -72,8 +76,8 @@ impl Settings {
         let with_slash = |mirror: String| format!("{}/", mirror.trim_end_matches('/'));
         let mirrors: Vec<String> = given.list("registry-mirror").into_iter().map(with_slash).collect();
         let shm = given.text("default-shm-size", "64m");
-        let shm = engine::log_driver::parse_size(&shm).and_then(|s| i64::try_from(s).ok());
-        let rate = engine::log_driver::parse_size(&given.text("max-download-rate", "0"));
+        let shm = engine::size::binary(&shm).ok().and_then(|s| i64::try_from(s).ok());
+        let rate = engine::size::binary(&given.text("max-download-rate", "0")).ok();
         let proxies = proxies(given)?;
         let engine = Config {
             data_root: absolute(&given.text("data-root", "/var/lib/balena-engine"))?,
@@ -91,7 +95,7 @@ impl Settings {
             runtimes: runtimes(given)?,
             default_runtime: given.text("default-runtime", "runc"),
             log_driver,
-            log_opts: given.map("log-opt"),
+            log_opts,
             dns: given.list("dns"),
             dns_search: given.list("dns-search"),
             dns_options: given.list("dns-opt"),

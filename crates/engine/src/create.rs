@@ -311,6 +311,9 @@ fn defaults(engine: &Engine, config: &mut ContainerConfig, host: &mut HostConfig
     }
     if host.log_config.kind.is_empty() {
         host.log_config.kind = engine.config.log_driver.clone();
+    }
+    // Options of the daemon's driver hold for a container that names the same driver, too.
+    if host.log_config.kind == engine.config.log_driver {
         for (key, value) in &engine.config.log_opts {
             host.log_config
                 .config
@@ -486,19 +489,7 @@ fn validate(engine: &Engine, config: &ContainerConfig, host: &HostConfig, warnin
             host.runtime
         )));
     }
-    match host.log_config.kind.as_str() {
-        "json-file" | "none" => {}
-        other @ ("awslogs" | "fluentd" | "gcplogs" | "gelf" | "logentries" | "splunk" | "syslog" | "local"
-        | "journald") => {
-            return Err(Error::not_supported(format!("log driver \"{other}\"")));
-        }
-        other => {
-            return Err(Error::invalid(format!(
-                "logger: no log driver named '{other}' is registered"
-            )));
-        }
-    }
-    crate::log_driver::log_options(&host.log_config)?;
+    crate::log_driver::check(&host.log_config)?;
     match host.userns_mode.as_str() {
         "" | "host" => {}
         other => return Err(Error::not_supported(format!("user namespace mode \"{other}\""))),

@@ -248,7 +248,7 @@ pub fn info(engine: &Engine) -> Value {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": null,
-            "Log": ["json-file", "none"],
+            "Log": crate::log_driver::DRIVERS,
         },
     });
     let host = json!({

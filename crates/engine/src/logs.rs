@@ -1,22 +1,29 @@
-//! Reading what containers wrote: the json-file driver's lines, old files first, and following the new ones.
-//!
-//! A line is `{"log":"…\n","stream":"stdout","attrs":{…},"time":"…"}`; a half-written last line waits for its rest.
+//! Reading what containers wrote, whichever driver kept it: from files ([`files`], in the form of a driver), or from the
+//! journal ([`journald`]). One more driver is one more file and a line in [`Source::of`].
+
+mod entry;
+mod export;
+mod files;
+mod journald;
+mod json_file;
+mod local;
 
 use crate::Engine;
 use crate::cancel::Cancel;
+use crate::container::State;
 use crate::error::{Error, Kind, Result};
+use crate::log_driver;
 use crate::table::Container;
 use api::stdcopy::{self, Stream};
 use api::time::Time;
-use json::{Deserialize, Reader};
-use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use entry::{Entry, Format};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::Duration;
+use sys::wake::Interest;
+
+pub use journald::main_reader;
 
 /// What to show.
 #[derive(Clone, Debug, Default)]
@@ -32,17 +39,32 @@ pub struct Options {
     pub until: Option<Time>,
 }
 
-/// The longest line that is read; Docker's driver cuts at 16 KiB before escaping.
-const MAX_LINE: u64 = 1 << 20;
-/// How often a followed file is looked at.
-const PACE: Duration = Duration::from_millis(50);
+/// Where a container's output is.
+enum Source {
+    Files(&'static dyn Format, PathBuf),
+    Journal,
+}
 
-#[derive(Default)]
-struct Line<'a> {
-    log: Cow<'a, str>,
-    stream: Cow<'a, str>,
-    time: Cow<'a, str>,
-    attrs: BTreeMap<String, String>,
+impl Source {
+    /// Nothing for a driver that does not keep it where it could be read.
+    fn of(container: &Container) -> Option<Source> {
+        let record = container.record();
+        let cached = container.directory.join(log_driver::CACHED);
+        match record.host.log_config.kind.as_str() {
+            "json-file" => Some(Source::Files(
+                &json_file::JsonFile,
+                PathBuf::from(&record.disk.log_path),
+            )),
+            "local" => Some(Source::Files(
+                &local::Local,
+                container.directory.join(log_driver::LOCAL),
+            )),
+            "journald" => Some(Source::Journal),
+            "none" => None,
+            // Of a data root that was taken over: what Docker kept of it.
+            _ => cached.exists().then_some(Source::Files(&local::Local, cached)),
+        }
+    }
 }
 
 /// Whether a container's output comes with frames: not from a terminal.
@@ -55,14 +77,14 @@ pub fn check(engine: &Engine, name: &str, options: &Options) -> Result<()> {
     if !options.stdout && !options.stderr {
         return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
     }
-    let container = engine.containers.find(name)?;
-    if container.record().host.log_config.kind != "json-file" {
-        return Err(Error::new(
+    match Source::of(&*engine.containers.find(name)?) {
+        Some(Source::Journal) => journald::check(),
+        Some(Source::Files(..)) => Ok(()),
+        None => Err(Error::new(
             Kind::NotImplemented,
             "configured logging driver does not support reading",
-        ));
+        )),
     }
-    Ok(())
 }
 
 /// Writes a container's logs; with `follow` until it ends or the client leaves.
@@ -74,380 +96,192 @@ pub fn write(
     cancel: Option<&Cancel>,
 ) -> Result<()> {
     let container = engine.containers.find(name)?;
-    let (path, tty) = {
-        let record = container.record();
-        (PathBuf::from(&record.disk.log_path), record.disk.config.tty)
+    let framed = !container.record().disk.config.tty;
+    let mut sink = Sink::new(out, framed, options);
+    let mut options = options.clone();
+    options.follow &= cancel.is_some();
+    let reading = Reading {
+        container: Some(&*container),
+        options: &options,
+        cancel,
     };
-    if path.as_os_str().is_empty() {
-        return Ok(());
-    }
-    let mut sink = Sink {
-        out,
-        framed: !tty,
-        options,
-    };
-    let gone = |_| Error::cancelled();
-    let old = rotated(&path);
-    // Where the current file ends now is where following goes on.
-    let mut current = File::open(&path).ok();
-    match options.tail {
-        Some(0) => {
-            if let Some(file) = &mut current {
-                let _ = file.seek(SeekFrom::End(0));
-            }
-        }
-        Some(count) => {
-            // Enough of the newest files, read backwards, then the last lines of what was found.
-            let mut last: VecDeque<Vec<u8>> = VecDeque::new();
-            let mut keep = |line: &[u8]| -> io::Result<()> {
-                if wanted(line, options) {
-                    if last.len() as u64 == count {
-                        last.pop_front();
-                    }
-                    last.push_back(line.to_vec());
-                }
-                Ok(())
-            };
-            for file in &old {
-                each_line(&mut open_any(file), &mut keep).map_err(gone)?;
-            }
-            if let Some(file) = &mut current {
-                skip_to_tail(file, count);
-                each_line(file, &mut keep).map_err(gone)?;
-            }
-            for line in last {
-                sink.line(&line).map_err(gone)?;
-            }
-        }
-        None => {
-            for file in &old {
-                each_line(&mut open_any(file), &mut |line| sink.line(line)).map_err(gone)?;
-            }
-            if let Some(file) = &mut current {
-                each_line(file, &mut |line| sink.line(line)).map_err(gone)?;
-            }
-        }
-    }
-    match cancel {
-        Some(cancel) if options.follow => follow(&container, &path, current, &mut sink, cancel),
-        _ => Ok(()),
+    match Source::of(&container) {
+        Some(Source::Files(format, path)) => files::write(format, &path, &reading, &mut sink),
+        Some(Source::Journal) => journald::write(container.id.as_str(), &reading, &mut sink),
+        None => Ok(()),
     }
 }
 
-fn follow(
-    container: &Arc<Container>,
-    path: &Path,
-    mut file: Option<File>,
-    sink: &mut Sink<'_>,
-    cancel: &Cancel,
-) -> Result<()> {
-    let gone = |_| Error::cancelled();
-    loop {
-        // Looked at before the file: what was written before the end is then surely read after it.
-        let over = {
+/// What is read, for whom, and how long.
+struct Reading<'a> {
+    /// Absent in tests.
+    container: Option<&'a Container>,
+    options: &'a Options,
+    cancel: Option<&'a Cancel>,
+}
+
+impl Reading<'_> {
+    /// Whether the container writes nothing any more.
+    fn is_over(&self) -> bool {
+        self.container.is_none_or(|container| {
             let inner = container.lock();
-            inner.live.removed
-                || !inner.record.is_running() && inner.record.state != crate::container::State::Restarting
-        };
-        if file.is_none() {
-            file = File::open(path).ok();
-        }
-        if let Some(open) = &mut file {
-            each_line(open, &mut |line| sink.line(line)).map_err(gone)?;
-            let rotated = match (open.metadata(), std::fs::metadata(path)) {
-                (Ok(mine), Ok(now)) => mine.ino() != now.ino() || open.stream_position().is_ok_and(|at| at > now.len()),
-                _ => false,
-            };
-            if rotated {
-                file = None;
-                continue;
-            }
-        }
-        if over || sink.options.until.is_some_and(|until| Time::now() > until) {
+            inner.live.removed || !inner.record.is_running() && inner.record.state != State::Restarting
+        })
+    }
+
+    /// Whether what is written from now on is not wanted.
+    fn is_late(&self) -> bool {
+        self.options.until.is_some_and(|until| Time::now() > until)
+    }
+
+    /// Lets time pass. An error if the client leaves.
+    fn pause(&self, time: Duration) -> Result<()> {
+        let Some(cancel) = self.cancel else {
+            std::thread::sleep(time);
             return Ok(());
-        }
-        let quiet = sys::wake::wait(
-            &[(std::os::fd::AsFd::as_fd(cancel), sys::wake::Interest::Read)],
-            Some(PACE),
-        );
-        if quiet.is_ok_and(|r| r[0].read) {
-            return Err(Error::cancelled());
+        };
+        let left = sys::wake::wait(&[(cancel.as_fd(), Interest::Read)], Some(time));
+        match left.is_ok_and(|ready| ready[0].read) {
+            true => Err(Error::cancelled()),
+            false => Ok(()),
         }
     }
 }
 
-/// The older files of a rotated log, oldest first.
-fn rotated(path: &Path) -> Vec<PathBuf> {
-    let name = |n: u32, end: &str| PathBuf::from(format!("{}.{n}{end}", path.display()));
-    let mut files = Vec::new();
-    for number in 1.. {
-        match (name(number, ""), name(number, ".gz")) {
-            (plain, _) if plain.exists() => files.push(plain),
-            (_, packed) if packed.exists() => files.push(packed),
-            _ => break,
-        }
-    }
-    files.reverse();
-    files
-}
-
-fn open_any(path: &Path) -> Box<dyn Read> {
-    match File::open(path) {
-        Ok(file) if path.extension().is_some_and(|e| e == "gz") => match store::decompress::Decompressed::open(file) {
-            Ok(stream) => Box::new(stream),
-            Err(_) => Box::new(io::empty()),
-        },
-        Ok(file) => Box::new(file),
-        Err(_) => Box::new(io::empty()),
-    }
-}
-
-/// Seeks to where at least `count` lines follow, reading backwards by blocks.
-fn skip_to_tail(file: &mut File, count: u64) {
-    const BLOCK: u64 = 64 << 10;
-    let Ok(end) = file.seek(SeekFrom::End(0)) else { return };
-    let (mut at, mut lines) = (end, 0u64);
-    let mut buffer = vec![0u8; BLOCK as usize];
-    while at > 0 {
-        let take = at.min(BLOCK);
-        at -= take;
-        let block = &mut buffer[..take as usize];
-        if file.seek(SeekFrom::Start(at)).is_err() || file.read_exact(block).is_err() {
-            break;
-        }
-        for (index, byte) in block.iter().enumerate().rev() {
-            if *byte == b'\n' {
-                lines += 1;
-                // One more than wanted: the newline before the first of them.
-                if lines > count {
-                    let _ = file.seek(SeekFrom::Start(at + index as u64 + 1));
-                    return;
-                }
-            }
-        }
-    }
-    let _ = file.seek(SeekFrom::Start(0));
-}
-
-/// Calls `take` with every whole line. A file is left behind the last one, so that the rest is read later.
-fn each_line<R: LineSource + ?Sized>(source: &mut R, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    let from = source.at();
-    let mut consumed = 0u64;
-    {
-        let mut reader = BufReader::with_capacity(16 << 10, source.as_read());
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let n = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).unwrap_or(0);
-            if n == 0 || line.last() != Some(&b'\n') && (n as u64) < MAX_LINE {
-                break;
-            }
-            consumed += n as u64;
-            take(&line)?;
-        }
-    }
-    source.settle(from, consumed);
-    Ok(())
-}
-
-/// Something that lines are read from.
-trait LineSource {
-    fn as_read(&mut self) -> &mut dyn Read;
-    /// So many bytes were used of what was read since `from`; a file goes back to there.
-    fn settle(&mut self, from: u64, consumed: u64);
-    /// Where it stands.
-    fn at(&mut self) -> u64;
-}
-
-impl LineSource for Box<dyn Read> {
-    fn as_read(&mut self) -> &mut dyn Read {
-        self
-    }
-    fn settle(&mut self, _: u64, _: u64) {}
-    fn at(&mut self) -> u64 {
-        0
-    }
-}
-
-impl LineSource for File {
-    fn as_read(&mut self) -> &mut dyn Read {
-        self
-    }
-    fn settle(&mut self, from: u64, consumed: u64) {
-        // A plain file can always be sought.
-        let _ = self.seek(SeekFrom::Start(from + consumed));
-    }
-    fn at(&mut self) -> u64 {
-        self.stream_position().unwrap_or(0)
-    }
-}
-
-fn parse(line: &[u8]) -> Option<Line<'_>> {
-    const FIELDS: &[(&str, u8)] = &[("log", 0), ("stream", 1), ("time", 2), ("attrs", 3)];
-    let mut read = Line::default();
-    let mut reader = Reader::new(line);
-    let fields = reader.structure("Line", FIELDS, &mut |field, reader| {
-        match field {
-            0 => read.log = reader.string("a string")?,
-            1 => read.stream = reader.string("a string")?,
-            2 => read.time = reader.string("a string")?,
-            _ => read.attrs = BTreeMap::read(reader)?,
-        }
-        Ok(())
-    });
-    fields.and_then(|()| reader.end()).ok()?;
-    Some(read)
-}
-
-fn wanted(line: &[u8], options: &Options) -> bool {
-    parse(line).is_some_and(|line| passes(&line, options))
-}
-
-fn passes(line: &Line<'_>, options: &Options) -> bool {
-    let shown = match &*line.stream {
-        "stderr" => options.stderr,
-        _ => options.stdout,
-    };
-    if !shown || options.since.is_none() && options.until.is_none() {
-        return shown;
-    }
-    let time = Time::parse(&line.time);
-    options.since.is_none_or(|since| time.is_none_or(|t| t >= since))
-        && options.until.is_none_or(|until| time.is_none_or(|t| t <= until))
-}
-
+/// The client, and what it wants to see.
 struct Sink<'a> {
     out: &'a mut dyn Write,
     framed: bool,
     options: &'a Options,
 }
 
-impl Sink<'_> {
-    fn line(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // A line that is damaged is passed over, as Docker does.
-        let Some(line) = parse(bytes) else { return Ok(()) };
-        if !passes(&line, self.options) {
-            return Ok(());
+impl<'a> Sink<'a> {
+    fn new(out: &'a mut dyn Write, framed: bool, options: &'a Options) -> Sink<'a> {
+        Sink { out, framed, options }
+    }
+
+    /// Whether an entry is to be shown.
+    fn wants(&self, entry: &Entry<'_>) -> bool {
+        let shown = match entry.stream {
+            Stream::Stderr => self.options.stderr,
+            _ => self.options.stdout,
+        };
+        let after = |since: Time| entry.time.is_none_or(|time| time >= since);
+        let before = |until: Time| entry.time.is_none_or(|time| time <= until);
+        shown && self.options.since.is_none_or(after) && self.options.until.is_none_or(before)
+    }
+
+    /// Whether nothing is left out.
+    fn wants_all(&self) -> bool {
+        let Options { since, until, .. } = self.options;
+        self.options.stdout && self.options.stderr && since.is_none() && until.is_none()
+    }
+
+    /// Writes one.
+    fn entry(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(entry.text.len() + 64);
+        if self.framed {
+            bytes.extend_from_slice(&[0; 8]);
         }
-        let mut text = Vec::new();
+        let start = bytes.len();
         if self.options.timestamps {
-            text.extend_from_slice(padded(&line.time).as_bytes());
-            text.push(b' ');
+            bytes.extend_from_slice(entry.time.map(padded).unwrap_or_default().as_bytes());
+            bytes.push(b' ');
         }
         if self.options.details {
-            let pairs: Vec<String> = line.attrs.iter().map(|(k, v)| format!("{k}={v}")).collect();
-            text.extend_from_slice(pairs.join(",").as_bytes());
-            text.push(b' ');
+            let pairs = entry.attrs.iter();
+            let pairs: Vec<String> = pairs.map(|(k, v)| format!("{}={}", escape(k), escape(v))).collect();
+            bytes.extend_from_slice(pairs.join(",").as_bytes());
+            bytes.push(b' ');
         }
-        text.extend_from_slice(line.log.as_bytes());
+        bytes.extend_from_slice(&entry.text);
+        if entry.newline {
+            bytes.push(b'\n');
+        }
         if self.framed {
-            let stream = if line.stream == "stderr" {
-                Stream::Stderr
-            } else {
-                Stream::Stdout
-            };
-            let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-            let mut frame = stdcopy::header(stream, length).to_vec();
-            frame.append(&mut text);
-            return self.out.write_all(&frame);
+            let length = u32::try_from(bytes.len() - start).unwrap_or(u32::MAX);
+            bytes[..8].copy_from_slice(&stdcopy::header(entry.stream, length));
         }
-        self.out.write_all(&text)
+        self.out.write_all(&bytes)
     }
 }
 
 /// A time with all nine digits, as `--timestamps` shows it.
-fn padded(time: &str) -> String {
-    match Time::parse(time) {
-        Some(t) => {
-            let whole = Time {
-                seconds: t.seconds,
-                nanos: 0,
+fn padded(time: Time) -> String {
+    let whole = time.whole_seconds().to_rfc3339();
+    format!("{}.{:09}Z", whole.trim_end_matches('Z'), time.nanos)
+}
+
+/// Go's `url.QueryEscape`, in which details are shown.
+fn escape(text: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b' ' => out.push('+'),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
             }
-            .to_rfc3339();
-            format!("{}.{:09}Z", whole.trim_end_matches('Z'), t.nanos)
         }
-        None => time.to_string(),
     }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::borrow::Cow;
+    use std::collections::BTreeMap;
 
-    #[test]
-    fn a_half_line_waits_for_its_rest() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        std::fs::write(&path, b"one\ntwo\nthr").unwrap();
-        let mut file = File::open(&path).unwrap();
-        let mut lines = Vec::new();
-        each_line(&mut file, &mut |l| {
-            lines.push(l.to_vec());
-            Ok(())
-        })
-        .unwrap();
-        std::fs::OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .unwrap()
-            .write_all(b"ee\n")
-            .unwrap();
-        each_line(&mut file, &mut |l| {
-            lines.push(l.to_vec());
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(lines, [b"one\n".to_vec(), b"two\n".to_vec(), b"three\n".to_vec()]);
-    }
-
-    #[test]
-    fn the_tail_is_found_from_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let text: String = (0..50_000).map(|n| format!("line {n}\n")).collect();
-        std::fs::write(&path, text).unwrap();
-        for count in [1, 3, 20_000, 60_000] {
-            let mut file = File::open(&path).unwrap();
-            skip_to_tail(&mut file, count);
-            let mut left = 0;
-            each_line(&mut file, &mut |_| {
-                left += 1;
-                Ok(())
-            })
-            .unwrap();
-            assert_eq!(left, count.min(50_000));
-        }
-    }
-
-    #[test]
-    fn lines_as_the_driver_writes_them() {
-        let line = br#"{"log":"a\u0000\"b\n","stream":"stderr","time":"2026-11-23T18:20:48.5Z"}"#;
+    fn shown(options: &Options, framed: bool) -> Vec<u8> {
+        let entry = Entry {
+            stream: Stream::Stderr,
+            time: Time::parse("2026-11-23T18:20:48.5Z"),
+            text: Cow::Borrowed(b"a\0b"),
+            newline: true,
+            attrs: BTreeMap::from([("k".into(), "v w,é".into()), ("a".into(), "=".into())]),
+        };
         let mut out = Vec::new();
+        let mut sink = Sink::new(&mut out, framed, options);
+        if sink.wants(&entry) {
+            sink.entry(&entry).unwrap();
+        }
+        out
+    }
+
+    #[test]
+    fn entries_as_clients_see_them() {
         let options = Options {
             stderr: true,
             timestamps: true,
             ..Options::default()
         };
-        Sink {
-            out: &mut out,
-            framed: true,
-            options: &options,
-        }
-        .line(line)
-        .unwrap();
+        let out = shown(&options, true);
         assert_eq!(out[..8], stdcopy::header(Stream::Stderr, (out.len() - 8) as u32));
-        assert_eq!(&out[8..], b"2026-11-23T18:20:48.500000000Z a\0\"b\n");
-        let mut none = Vec::new();
-        Sink {
-            out: &mut none,
-            framed: true,
-            options: &Options {
-                stdout: true,
-                ..Options::default()
-            },
+        assert_eq!(&out[8..], b"2026-11-23T18:20:48.500000000Z a\0b\n");
+        let details = Options {
+            details: true,
+            ..options.clone()
+        };
+        assert_eq!(
+            shown(&details, false),
+            b"2026-11-23T18:20:48.500000000Z a=%3D,k=v+w%2C%C3%A9 a\0b\n"
+        );
+        let other = Options {
+            stdout: true,
+            ..Options::default()
+        };
+        assert!(shown(&other, true).is_empty());
+        for (since, until, seen) in [("48.5", "48.5", true), ("48.6", "49.0", false), ("47.0", "48.4", false)] {
+            let time = |text: &str| Time::parse(&format!("2026-11-23T18:20:{text}Z"));
+            let (since, until) = (time(since), time(until));
+            let between = Options {
+                since,
+                until,
+                ..options.clone()
+            };
+            assert_eq!(!shown(&between, false).is_empty(), seen);
         }
-        .line(line)
-        .unwrap();
-        assert!(none.is_empty());
     }
 }

@@ -120,6 +120,10 @@ fn insert(engine: &Engine, record: Record) -> Result<()> {
     }
     let mut record = record;
     record.disk.name = format!("/{name}");
+    if record.host.log_config.kind.is_empty() {
+        // Of an engine that wrote no defaults into its records, or a record that is lost.
+        record.host.log_config.kind = engine.config.log_driver.clone();
+    }
     place(engine, &mut record, &directory);
     engine.containers.insert(Arc::new(Container::new(record, directory)));
     Ok(())

@@ -96,6 +96,7 @@ fn exit_code_of(text: &str) -> i64 {
 fn launch(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
     let record = container.record().clone();
     let id = record.id.as_str();
+    let log = log_driver::log_of(&record, &container.directory)?;
     let rootfs = engine.store.rw.mount(id)?;
     volume::hold(engine, &record, id)?;
     let sandbox = connect::connect(engine, container, &record)?;
@@ -116,7 +117,7 @@ fn launch(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
         tty: record.disk.config.tty,
         open_stdin: record.disk.config.open_stdin,
         stdin_once: record.disk.config.stdin_once,
-        log: log_driver::log_of(&record)?,
+        log,
         console_size: (record.host.console_size != [0, 0]).then(|| {
             let side = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
             rt::ConsoleSize {
@@ -150,6 +151,9 @@ fn launch(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
 }
 
 fn create_failed(message: &str) -> Error {
+    if message.starts_with(runtime::shim::LOG_FAILED) {
+        return Error::internal(format!("failed to create task for container: {message}"));
+    }
     let text = format!(
         "failed to create task for container: failed to create shim task: OCI runtime create failed: {}: unknown",
         message.trim()

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use common::{BINARY, Bundle, skipped};
 use runtime::error::Kind;
-use runtime::shim::{AttachOptions, Event, ExecOptions, LogConfig, RuntimeChoice, Shim, ShimConfig, read_exit};
+use runtime::shim::{
+    AttachOptions, Event, ExecOptions, LogConfig, LogFiles, RuntimeChoice, Shim, ShimConfig, read_exit,
+};
 
 const ALL: AttachOptions = AttachOptions {
     stdin: true,
@@ -41,9 +43,12 @@ impl Setup {
             open_stdin: false,
             stdin_once: false,
             log: LogConfig::JsonFile {
-                path: bundle.path().join("log"),
-                max_size: None,
-                max_file: 1,
+                files: LogFiles {
+                    path: bundle.path().join("log"),
+                    max_size: None,
+                    max_file: 1,
+                    compress: false,
+                },
                 attrs: Default::default(),
             },
             console_size: None,

@@ -43,6 +43,9 @@ const NAMES: [(&str, i32); 35] = [
     ("UNUSED", 31),
 ];
 
+/// The signal that cannot be caught.
+pub const KILL: i32 = libc::SIGKILL;
+
 /// Reads `9`, `KILL`, `SIGKILL`, `sigkill`, `RTMIN+3`, `RTMAX-1`.
 pub fn parse(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {

@@ -6,6 +6,7 @@ mod bolt;
 mod delta;
 mod documents;
 mod json;
+mod logs;
 mod reference;
 mod rsync;
 mod split;
@@ -33,6 +34,8 @@ pub const ALL: &[Target] = &[
     auth::TARGET,
     archive::TARGET,
     bolt::TARGET,
+    logs::FILES,
+    logs::JOURNAL,
     delta::TARGET,
     rsync::TARGET,
 ];

@@ -6,11 +6,11 @@ use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, render, table_of};
-use crate::templates::{Template, Type, Value};
 use api::container::Summary;
 use api::progress::human;
 use api::volume::Volume;
 use std::rc::Rc;
+use template::{Template, Type, Value};
 
 pub const COMMAND: Command = Command::new(&["system df"], "[OPTIONS]", "Show docker disk usage", Args::None, run)
     .flags(&[&[

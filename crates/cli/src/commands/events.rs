@@ -4,12 +4,12 @@ use super::formats;
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
-use crate::templates::{Template, Type, Value};
 use crate::units::parse_moment;
 use api::client::Request;
 use api::event::Event;
 use api::time::Time;
 use std::io::{BufRead, BufReader};
+use template::{Template, Type, Value};
 
 pub const COMMAND: Command = Command::new(
     &["system events", "events"],

@@ -7,13 +7,13 @@ use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, table_of};
-use crate::templates::Value;
 use crate::units::{ago, ellipsis, short_id};
 use api::client::Request;
 use api::image::History;
 use api::progress::human_precision;
 use api::time::Time;
 use std::rc::Rc;
+use template::Value;
 
 pub const COMMAND: Command = Command::new(
     &["image history", "history"],

@@ -6,7 +6,6 @@ use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, table_of};
-use crate::templates::Value;
 use crate::terminal;
 use crate::units::{ago, created_at, short_id};
 use api::client::Request;
@@ -16,6 +15,7 @@ use oci::reference::Reference;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::rc::Rc;
+use template::Value;
 
 pub const COMMAND: Command = Command::new(
     &["image ls", "image list", "images"],

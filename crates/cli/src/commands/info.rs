@@ -5,8 +5,8 @@ use super::version::{BUILD_TIME, architecture};
 use crate::cli::{COMMIT, Cli};
 use crate::command::{Args, Command, Failure};
 use crate::flags::Parsed;
-use crate::templates::{Template, Type, Value};
 use serde_json::{Value as Json, json};
+use template::{Template, Type, Value};
 
 pub const COMMAND: Command = Command::new(
     &["system info", "info"],

@@ -5,12 +5,12 @@ use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, table_of};
-use crate::templates::{Value, time};
 use crate::units::short_id;
 use api::client::Request;
 use api::network::Network;
 use api::time::Time;
 use std::rc::Rc;
+use template::{Value, time};
 
 pub const COMMAND: Command = Command::new(
     &["network ls", "network list"],

@@ -5,7 +5,6 @@ use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, table_of};
-use crate::templates::{Object, Template, Type, Value};
 use crate::units::{ago, created_at, ellipsis, short_id};
 use api::client::Request;
 use api::container::{Port, Summary};
@@ -15,6 +14,7 @@ use oci::reference::Reference;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use template::{Object, Template, Type, Value};
 
 pub const COMMAND: Command = Command::new(
     &["container ls", "container list", "container ps", "ps"],

@@ -6,12 +6,12 @@ use crate::command::{Args, Command, Failure};
 use crate::config::auth_header;
 use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, table_of};
-use crate::templates::Value;
 use crate::units::ellipsis;
 use api::client::Request;
 use json::Deserialize;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use template::Value;
 
 pub const COMMAND: Command = Command::new(
     &["search"],

@@ -5,9 +5,9 @@ use crate::cli::{COMMIT, Cli};
 use crate::command::{Args, Command, Failure};
 use crate::flags::Parsed;
 use crate::table;
-use crate::templates::{Template, Type, Value};
 use api::client::Client;
 use serde_json::{Value as Json, json};
+use template::{Template, Type, Value};
 
 pub const COMMAND: Command = Command::new(
     &["version"],

@@ -5,11 +5,11 @@ use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, table_of};
-use crate::templates::Value;
 use api::client::Request;
 use api::progress::human;
 use api::volume::{List, Volume};
 use std::rc::Rc;
+use template::Value;
 
 pub const COMMAND: Command = Command::new(
     &["volume ls", "volume list"],

@@ -8,6 +8,7 @@ use std::time::Instant;
 use rustix::process::{WaitOptions, wait};
 
 use super::connection::{Connection, Role};
+use super::log::Log;
 use super::oom::OomWatch;
 use super::server::{ENDED, Ending, GRACE, Server, Then, exit_code};
 use super::supervise::Call;
@@ -27,6 +28,9 @@ impl Server {
     }
 
     pub(super) fn process_ended(&mut self, pid: i32, code: u32) {
+        if self.log.as_mut().is_some_and(|log| log.child_ended(pid)) {
+            return;
+        }
         if let Some(index) = self
             .operations
             .iter()
@@ -137,11 +141,12 @@ impl Server {
         }
         let quiet =
             self.sessions[0].sources.is_empty() && self.sessions.iter().all(|session| session.exit_code.is_some());
-        let through = ending.deleted && quiet;
+        let through = ending.deleted && quiet && !self.log.as_ref().is_some_and(Log::is_busy);
         if !through && !overdue {
             return Ok(false);
         }
-        // Overdue: somebody else holds the pipe, or a client does not read. What is there goes to the log.
+        // Overdue: somebody else holds the pipe, a client does not read, or the journal does not. What is there goes to the
+        // log as far as that takes it.
         for place in 0..self.sessions[0].sources.len() {
             for _ in 0..64 {
                 self.pump(0, place);
@@ -153,6 +158,8 @@ impl Server {
                 let _ = log.finish(stream);
             }
         }
+        // Before anybody knows of the end: the next shim may open it.
+        self.log = None;
         for index in 1..self.sessions.len() {
             if self.sessions[index].exit_code.is_none() {
                 self.process_ended(self.sessions[index].pid, 137);

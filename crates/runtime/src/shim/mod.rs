@@ -6,7 +6,11 @@
 mod children;
 pub mod client;
 mod connection;
+mod journal;
 mod json_log;
+mod local_log;
+mod log;
+mod log_file;
 mod oom;
 mod requests;
 mod server;
@@ -20,7 +24,8 @@ use json::{Deserialize, Serialize};
 use oci::runtime::{ConsoleSize, Process, Resources};
 
 pub use client::{AttachOptions, Event, Events, ExecHandle, ExecOptions, Shim, read_exit};
-pub use server::main_shim;
+pub use journal::SOCKET as JOURNAL_SOCKET;
+pub use server::{LOG_FAILED, main_shim};
 
 /// `shim.json`: all a shim is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,15 +62,33 @@ pub enum LogConfig {
     None,
     /// Docker's `json-file`.
     JsonFile {
-        path: PathBuf,
-        /// Bytes after which the file is rotated.
-        max_size: Option<u64>,
-        /// Number of files kept, the current one included; at least 1.
-        max_file: u32,
+        files: LogFiles,
         /// Extra attributes of every line.
         #[serde(default)]
         attrs: BTreeMap<String, String>,
     },
+    /// Docker's `local`.
+    Local { files: LogFiles },
+    /// Docker's `journald`.
+    Journald {
+        /// What every entry has beside its own. Names in upper case, digits and `_`.
+        fields: BTreeMap<String, String>,
+        /// Bytes that may wait for a slow journal before they are lost; nothing: the container waits.
+        buffer: Option<u64>,
+    },
+}
+
+/// A log that is a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogFiles {
+    pub path: PathBuf,
+    /// Bytes after which the file is rotated.
+    pub max_size: Option<u64>,
+    /// Number of files kept, the current one included; at least 1.
+    pub max_file: u32,
+    /// Whether those that are not the current one are compressed.
+    #[serde(default)]
+    pub compress: bool,
 }
 
 /// How a container ended; also `exit.json`.
@@ -153,6 +176,8 @@ pub enum Notice {
 /// The program names a spawned personality of this crate is known by.
 pub const SHIM_NAME: &str = "balena-engine-containerd-shim-runc-v2";
 pub const RUNC_NAME: &str = "balena-engine-runc";
+/// What compresses a log: the path of a file and the time of its last entry are its arguments.
+pub const COMPRESSOR_NAME: &str = "balena-engine-log-compressor";
 
 const SOCKET: &str = "shim.sock";
 const CONFIG: &str = "shim.json";

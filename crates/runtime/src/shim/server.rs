@@ -13,15 +13,17 @@ use rustix::process::{WaitOptions, WaitStatus, waitpid};
 use sys::signal::SignalFd;
 
 use super::connection::{Connection, Role};
-use super::json_log::JsonLog;
+use super::log::Log;
 use super::oom::OomWatch;
 use super::session::{self, Session};
 use super::supervise::{ConsoleSocket, Running, Runtime};
-use super::{CONFIG, EXIT, ExitStatus, LogConfig, Reply, SOCKET, ShimConfig, socket_path};
+use super::{CONFIG, EXIT, ExitStatus, Reply, SOCKET, ShimConfig, socket_path};
 use crate::error::{Context, Error, Result};
 
 /// How long output is waited for after the process that wrote it has ended.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
+/// What an error begins with that the log made.
+pub const LOG_FAILED: &str = "failed to initialize logging driver";
 /// Ended execs whose code nobody has asked for.
 const KEPT_EXECS: usize = 32;
 
@@ -103,7 +105,7 @@ pub(super) struct Server {
     pub(super) operations: Vec<Operation>,
     /// Children that ended before the runtime told us who they were.
     pub(super) unknown: Vec<(i32, u32)>,
-    pub(super) log: Option<JsonLog>,
+    pub(super) log: Option<Log>,
     pub(super) oom: Option<OomWatch>,
     pub(super) started: bool,
     pub(super) ending: Option<Ending>,
@@ -116,6 +118,7 @@ enum Token {
     Signals,
     Listener,
     Oom,
+    Log,
     Connection(usize),
     Source(usize, usize),
     Stdin(usize),
@@ -149,18 +152,7 @@ impl Server {
         let path = directory.join(CONFIG);
         let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         let config: ShimConfig = json::from_slice(&text).with_context(|| format!("parse {}", path.display()))?;
-        let log = match &config.log {
-            LogConfig::None => None,
-            LogConfig::JsonFile {
-                path,
-                max_size,
-                max_file,
-                attrs,
-            } => Some(
-                JsonLog::open(path, *max_size, *max_file, attrs)
-                    .with_context(|| format!("open log {}", path.display()))?,
-            ),
-        };
+        let log = Log::open(&config.log).context(LOG_FAILED)?;
         let _ = std::fs::remove_file(directory.join(SOCKET));
         let _ = std::fs::remove_file(directory.join(EXIT));
         let listener = UnixListener::bind(socket_path(&directory_fd, SOCKET)).context("listen on shim.sock")?;
@@ -203,6 +195,7 @@ impl Server {
                     }
                     Token::Listener => self.accept(),
                     Token::Oom => self.out_of_memory(),
+                    Token::Log => self.log.iter_mut().for_each(Log::resume),
                     Token::Connection(index) => self.serve(index, events),
                     Token::Source(session, source) => self.pump(session, source),
                     Token::Stdin(session) => self.feed(session),
@@ -224,6 +217,14 @@ impl Server {
             tokens.push(Token::Oom);
             fds.push(PollFd::from_borrowed_fd(oom.as_fd(), oom.events()));
         }
+        let mut log_is_full = false;
+        if let Some(log) = &self.log {
+            log_is_full = log.is_full();
+            if let Some(fd) = log.waits_for() {
+                tokens.push(Token::Log);
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
+            }
+        }
         for (index, connection) in self.connections.iter().enumerate() {
             let mut events = PollFlags::empty();
             if connection.wants_input() {
@@ -241,11 +242,13 @@ impl Server {
         for (index, session) in self.sessions.iter().enumerate() {
             let name = session.exec.as_deref();
             for (place, (stream, fd)) in session.sources.iter().enumerate() {
-                // A client that does not read stops the writer, as a full pipe does.
-                if !self
-                    .connections
-                    .iter()
-                    .any(|c| c.takes(name, *stream) && c.owes_too_much())
+                // A client that does not read stops the writer, as a full pipe does; and so does a full log.
+                let waits = index == 0 && log_is_full;
+                if !waits
+                    && !self
+                        .connections
+                        .iter()
+                        .any(|c| c.takes(name, *stream) && c.owes_too_much())
                 {
                     tokens.push(Token::Source(index, place));
                     fds.push(PollFd::new(fd, PollFlags::IN));

@@ -158,7 +158,7 @@ impl Value {
     }
 
     /// Follows pointers.
-    pub fn deref(&self) -> &Value {
+    pub fn pointee(&self) -> &Value {
         let mut value = self;
         while let Value::Pointer(_, Some(inner)) = value {
             value = inner;

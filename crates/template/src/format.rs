@@ -133,7 +133,7 @@ fn write(out: &mut String, value: &Value, depth: usize, verb: char, plus: bool) 
         }
         out.push_str(close);
     };
-    if let Value::Struct(inner) = value.deref()
+    if let Value::Struct(inner) = value.pointee()
         && !plus
         && let Some(text) = stringer(inner)
     {

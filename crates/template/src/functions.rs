@@ -60,7 +60,7 @@ pub fn call(name: &str, args: &[Value], header: bool) -> Result {
         }
         "join" => {
             let by = string(name, &args[1])?;
-            match args[0].deref() {
+            match args[0].pointee() {
                 Value::List(inner, items) if **inner == super::types::Type::String => {
                     let items = items.iter().flat_map(|items| items.iter());
                     Ok(Value::str(items.map(format::plain).collect::<Vec<_>>().join(&by)))
@@ -150,7 +150,7 @@ fn int(value: &Value) -> std::result::Result<i64, String> {
 
 /// What `html`, `js` and `urlquery` work on.
 fn joined(args: &[Value]) -> String {
-    let args: Vec<Value> = args.iter().map(|value| value.deref().clone()).collect();
+    let args: Vec<Value> = args.iter().map(|value| value.pointee().clone()).collect();
     match args.as_slice() {
         [Value::Str(text)] => text.to_string(),
         args => format::print(args),
@@ -201,7 +201,7 @@ fn js(text: &str) -> String {
 }
 
 fn length(value: &Value) -> std::result::Result<i64, String> {
-    let length = match value.deref() {
+    let length = match value.pointee() {
         Value::Str(text) | Value::Number(text) => text.len(),
         Value::List(_, items) => items.as_ref().map_or(0, |items| items.len()),
         Value::Map(_, items) => items.as_ref().map_or(0, |items| items.len()),
@@ -227,12 +227,12 @@ fn position(value: &Value, length: usize, end_too: bool) -> std::result::Result<
 }
 
 fn index(item: &Value, keys: &[Value]) -> Result {
-    let mut item = item.deref().clone();
+    let mut item = item.pointee().clone();
     if matches!(item, Value::Nil) {
         return Err("index of untyped nil".into());
     }
     for key in keys {
-        let next = match item.deref() {
+        let next = match item.pointee() {
             Value::List(_, items) => {
                 let items = items.as_ref().map(|items| items.as_slice()).unwrap_or_default();
                 items[position(key, items.len(), false)?].clone()
@@ -268,7 +268,7 @@ fn slice(item: &Value, keys: &[Value]) -> Result {
             Ok((from, to))
         }
     };
-    match item.deref() {
+    match item.pointee() {
         Value::Str(text) => {
             let (from, to) = bounds(text.len())?;
             Ok(Value::str(String::from_utf8_lossy(&text.as_bytes()[from..to])))

@@ -101,7 +101,7 @@ impl State<'_> {
 
     /// Prints as `{{.}}` does: pointers are followed, nothing is `<no value>`.
     fn print(&mut self, value: &Value) {
-        match value.deref() {
+        match value.pointee() {
             Value::Nil => self.out.push_str("<no value>"),
             value => self.out.push_str(&format::plain(value)),
         }
@@ -111,7 +111,7 @@ impl State<'_> {
         let mark = self.variables.len();
         let value = self.pipe(pipe, dot)?;
         let int = |n: usize| Value::Int(i64::try_from(n).unwrap_or(i64::MAX));
-        let pairs: Vec<(Value, Value)> = match value.deref() {
+        let pairs: Vec<(Value, Value)> = match value.pointee() {
             Value::List(_, items) => items
                 .iter()
                 .flat_map(|items| items.iter())
@@ -334,7 +334,7 @@ impl State<'_> {
             }
             let next = field(&value, name, &given, self.run.strict, from_interface);
             // An element of a map of anything is known to Go as an interface.
-            from_interface = matches!(value.deref(), Value::Map(inner, _) if **inner == Type::Any);
+            from_interface = matches!(value.pointee(), Value::Map(inner, _) if **inner == Type::Any);
             value = match next {
                 Ok(value) => value,
                 Err(why) => return self.fail(expr.at, &expr.to_string(), why),
@@ -360,7 +360,7 @@ fn field(value: &Value, name: &str, args: &[Value], strict: bool, from_interface
             Err(format!("{name} has arguments but cannot be invoked as function"))
         }
     };
-    match value.deref() {
+    match value.pointee() {
         Value::Object(object) => match object.field(name, args) {
             Some(value) => value,
             None => Err(format!("can't evaluate field {name} in type {}", object.type_name())),

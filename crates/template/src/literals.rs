@@ -5,7 +5,7 @@ use super::parse::Number;
 /// Reads a number; `1e3` and `1.0` are floats, hexadecimal and its like are whole.
 pub fn number(text: &str) -> Option<Number> {
     let plain = text.replace('_', "");
-    if let Some(n) = crate::flags::parse_int(&plain) {
+    if let Some(n) = parse_int(&plain) {
         return Some(Number::Int(n));
     }
     if let Ok(n) = plain.parse::<u64>() {
@@ -68,4 +68,27 @@ pub fn unescape(text: &str) -> Option<String> {
         });
     }
     Some(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// Reads what Go's `strconv.ParseInt` reads with base 0.
+pub fn parse_int(text: &str) -> Option<i64> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let lower = digits.to_ascii_lowercase();
+    let (base, digits) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (16, &lower[2..]),
+        [b'0', b'b', ..] => (2, &lower[2..]),
+        [b'0', b'o', ..] => (8, &lower[2..]),
+        [b'0', _, ..] => (8, &lower[1..]),
+        _ => (10, lower.as_str()),
+    };
+    if digits.starts_with(['+', '-']) {
+        return None;
+    }
+    i64::from_str_radix(&format!("{sign}{digits}"), base).ok()
 }

@@ -1,6 +1,9 @@
-//! Go's `text/template`, as far as `--format` can see it: the language, its functions, its printing, its errors.
+//! Go's `text/template`, as far as `--format` and a log driver's `tag` can see it: the language, its functions, its
+//! printing, its errors.
 //!
 //! Written after the public documentation of `text/template` and `fmt`, and compared with the `docker` command.
+
+#![forbid(unsafe_code)]
 
 mod execute;
 mod format;
@@ -12,6 +15,7 @@ mod types;
 mod value;
 
 pub use format::time;
+pub use literals::parse_int;
 pub use types::Type;
 pub use value::{Object, Value};
 
