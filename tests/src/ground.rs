@@ -71,6 +71,19 @@ impl Ground {
         Daemon::start(kind, options).expect("start a daemon")
     }
 
+    /// A daemon on a data root that others have before or after it, and the real client on it.
+    pub fn start_on(&self, root: &Path, kind: Kind, extra: &[&str]) -> (Daemon, Client) {
+        let options = Options {
+            binary: self.binary.clone(),
+            extra: extra.iter().map(|s| (*s).to_owned()).collect(),
+            data_root: Some(root.to_owned()),
+            ..Options::default()
+        };
+        let daemon = Daemon::start(kind, options).expect("start a daemon");
+        let client = daemon.docker();
+        (daemon, client)
+    }
+
     /// Our daemon and the real client on it, busybox pulled already.
     pub fn daemon_with_busybox(&self) -> (Daemon, Client) {
         let daemon = self.daemon();

@@ -144,17 +144,7 @@ fn a_data_root_is_taken_over_and_given_back() {
             return;
         }
         let root = tempfile::tempdir().unwrap();
-        let start = |kind: Kind| {
-            let options = tests::daemon::Options {
-                binary: g.binary.clone(),
-                extra: vec!["--log-driver=journald".into()],
-                data_root: Some(root.path().to_owned()),
-                ..Default::default()
-            };
-            let daemon = Daemon::start(kind, options).unwrap();
-            let client = daemon.docker();
-            (daemon, client)
-        };
+        let start = |kind: Kind| g.start_on(root.path(), kind, &["--log-driver=journald"]);
         let logs = |client: &Client, name: &str| {
             let mut said = String::new();
             // dockerd reads what journald has written down already, and no more.

@@ -115,16 +115,7 @@ fn docker_and_we_read_what_the_other_wrote() {
             return;
         }
         let root = tempfile::tempdir().unwrap();
-        let start = |kind: Kind| {
-            let options = Options {
-                binary: g.binary.clone(),
-                data_root: Some(root.path().to_owned()),
-                ..Options::default()
-            };
-            let daemon = Daemon::start(kind, options).unwrap();
-            let client = daemon.docker();
-            (daemon, client)
-        };
+        let start = |kind: Kind| g.start_on(root.path(), kind, &[]);
         let packed = [SMALL, &["--log-driver", "json-file", "--log-opt", "compress=true"]].concat();
         let all = |client: &Client, who: &str| {
             let name = |what: &str| format!("{who}-{what}");

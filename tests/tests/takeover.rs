@@ -1,7 +1,6 @@
 //! A data root that Docker made is ours in place, and Docker's again afterwards.
 
-use tests::daemon::Options;
-use tests::{Client, Daemon, Kind, ground};
+use tests::{Client, Kind, ground};
 
 /// What a user would see of what is there, whoever serves it.
 fn seen(client: &Client) -> Vec<String> {
@@ -80,16 +79,7 @@ fn dockers_data_root_is_taken_over_and_given_back() {
             return;
         }
         let root = tempfile::tempdir().unwrap();
-        let start = |kind: Kind| {
-            let options = Options {
-                binary: g.binary.clone(),
-                data_root: Some(root.path().to_owned()),
-                ..Options::default()
-            };
-            let daemon = Daemon::start(kind, options).unwrap();
-            let client = daemon.docker();
-            (daemon, client)
-        };
+        let start = |kind: Kind| g.start_on(root.path(), kind, &[]);
         let (mut dockers, docker) = start(Kind::Docker);
         docker.ok(&["pull", "-q", &g.busybox]);
         docker.ok(&["tag", &g.busybox, "busybox"]);
@@ -255,17 +245,7 @@ fn balena_engines_data_root_is_taken_over() {
             return;
         }
         let root = tempfile::tempdir().unwrap();
-        let start = |kind: Kind, extra: &[&str]| {
-            let options = Options {
-                binary: g.binary.clone(),
-                data_root: Some(root.path().to_owned()),
-                extra: extra.iter().map(ToString::to_string).collect(),
-                ..Options::default()
-            };
-            let daemon = Daemon::start(kind, options).unwrap();
-            let client = daemon.docker();
-            (daemon, client)
-        };
+        let start = |kind: Kind, extra: &[&str]| g.start_on(root.path(), kind, extra);
         let (mut dockers, docker) = start(Kind::Docker, &[]);
         docker.ok(&["pull", "-q", &g.busybox]);
         docker.ok(&["tag", &g.busybox, "busybox"]);

@@ -41,10 +41,8 @@ pub fn config(certs_dirs: &[PathBuf], authority: &str, insecure: bool) -> Result
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("set up TLS: {e}"))?;
-    let builder = if insecure {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+    let trusted = if insecure {
+        None
     } else {
         let mut roots = RootCertStore::clone(system_roots());
         for ca in &own.authorities {
@@ -52,13 +50,15 @@ pub fn config(certs_dirs: &[PathBuf], authority: &str, insecure: bool) -> Result
                 .add(ca.clone())
                 .map_err(|e| format!("use a CA certificate of {authority}: {e}"))?;
         }
-        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()
             .map_err(|e| format!("set up TLS: {e}"))?;
         let own = own.authorities;
-        let verifier = Arc::new(Verifier { chains, own });
-        builder.dangerous().with_custom_certificate_verifier(verifier)
+        Some(Trusted { chains, own })
     };
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier { provider, trusted }));
     let config = match own.client {
         Some((chain, key)) => builder
             .with_client_auth_cert(chain, key)
@@ -157,12 +157,20 @@ impl HostCerts {
     }
 }
 
-/// Accepts what a CA vouches for, and a server's certificate that is trusted itself.
+/// Whom to take for the registry. The signature of the handshake is checked in any case.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// Nothing: whoever answers.
+    trusted: Option<Trusted>,
+}
+
+/// What a CA vouches for, and a server's certificate that is trusted itself.
 ///
 /// A certificate that signed itself, as `openssl req -x509` makes it, says that it is a CA. webpki lets no CA be a server
 /// (RFC 5280 4.2.1.9 asks no such thing of a trust anchor); Go does, and many a registry of one's own has one.
 #[derive(Debug)]
-struct Verifier {
+struct Trusted {
     chains: Arc<WebPkiServerVerifier>,
     /// The registry's own `*.crt`.
     own: Vec<CertificateDer<'static>>,
@@ -177,7 +185,10 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let checked = self.chains.verify_server_cert(end, intermediates, name, ocsp, now);
+        let Some(Trusted { chains, own }) = &self.trusted else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let checked = chains.verify_server_cert(end, intermediates, name, ocsp, now);
         // The times are looked at before that, so it is valid now; the name is looked at after it.
         let is_ca = |error: &rustls::Error| match error {
             rustls::Error::InvalidCertificate(CertificateError::Other(why)) => why.to_string() == "CaUsedAsEndEntity",
@@ -185,12 +196,7 @@ impl ServerCertVerifier for Verifier {
         };
         match checked {
             Err(error) if is_ca(&error) => {
-                if !self
-                    .own
-                    .iter()
-                    .chain(&system_certificates())
-                    .any(|trusted| trusted == end)
-                {
+                if !own.iter().chain(&system_certificates()).any(|trusted| trusted == end) {
                     return Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
                 }
                 verify_server_name(&ParsedCertificate::try_from(end)?, name)?;
@@ -206,7 +212,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls12_signature(message, cert, signed)
+        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -215,50 +221,11 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls13_signature(message, cert, signed)
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
-    }
-}
-
-/// Accepts every certificate; the signature of the handshake is checked all the same.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
