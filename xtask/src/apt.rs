@@ -24,9 +24,11 @@ pub const BUILD: &[&str] = &[
 /// For the demonstration: a registry, something to put in an image, and what a bridge network takes.
 pub const DEMO: &[&str] = &["docker-registry", "busybox-static", "iptables", "iproute2"];
 
-/// For the tests and figures: peers and oracles (Docker's client and engine, runc), and file systems on loop devices.
+/// For the tests and figures: peers and oracles (Docker's client and engine, runc), a client of another make, and file
+/// systems on loop devices.
 pub const TEST: &[&str] = &[
     "docker.io",
+    "docker-compose",
     "runc",
     "libseccomp-dev",
     "nftables",
