@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::header::Header;
 use crate::heads::Heads;
 use crate::layer::{FileId, Layer, digest};
-use crate::patch::Patched;
+use crate::patch::{Patched, Spare};
 use crate::stream::{Source, Stream};
 use oci::tar::BLOCK;
 use oci::tar_split::Crc64;
@@ -81,6 +81,7 @@ impl<R: Read> Delta<R> {
             made: 0,
             done: false,
             new: None,
+            spare: Spare::default(),
             checked: true,
         })
     }
@@ -127,6 +128,8 @@ pub struct Pieces<R> {
     made: u64,
     done: bool,
     new: Option<New>,
+    /// What a patch left to the next one.
+    spare: Spare,
     /// Old files are checked before they are patched.
     checked: bool,
 }
@@ -260,7 +263,8 @@ impl<R: Read> Pieces<R> {
             (Body::PatchedHead | Body::PatchedBase, Some(file)) => {
                 let difference = self.source.signed(Stream::Sizes)?;
                 let size = self.base.size(file).wrapping_add_signed(difference);
-                let patched = Patched::new(file, self.base.size(file), size, self.checked);
+                let spare = std::mem::take(&mut self.spare);
+                let patched = Patched::new(file, self.base.size(file), size, self.checked, spare);
                 self.new = Some(New::Patched(Box::new(patched)));
                 (Content::New, size)
             }
@@ -338,8 +342,10 @@ impl<R: Read> Pieces<R> {
                 (n, patched.left())
             }
         };
-        if left == 0 {
-            self.new = None;
+        if left == 0
+            && let Some(New::Patched(patched)) = self.new.take()
+        {
+            self.spare = patched.finish();
         }
         Ok(n)
     }

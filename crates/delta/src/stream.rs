@@ -197,10 +197,18 @@ impl<R: Read> Source<R> {
         }
     }
 
+    /// The next byte of a stream that is never primed.
+    #[inline]
     pub fn byte(&mut self, stream: Stream) -> Result<u8, Error> {
-        let mut byte = [0];
-        self.bytes(stream, &mut byte)?;
-        Ok(byte[0])
+        debug_assert!(!matches!(stream, Stream::Text | Stream::Binary));
+        loop {
+            if let Some(decoder) = &mut self.decoders[stream as usize]
+                && decoder.left() > 0
+            {
+                return decoder.byte();
+            }
+            self.group()?;
+        }
     }
 
     pub fn number(&mut self, stream: Stream) -> Result<u64, Error> {
