@@ -80,8 +80,11 @@ impl Memory {
     }
 
     fn kind(&mut self, slot: usize, change: u32, rule: Rule) {
-        note(&mut self.known_kinds, slot, self.kinds[slot] == (0, Rule::Unknown));
-        self.kinds[slot] = (change, rule);
+        let kind = &mut self.kinds[slot];
+        if *kind != (change, rule) {
+            note(&mut self.known_kinds, slot, *kind == (0, Rule::Unknown));
+            *kind = (change, rule);
+        }
     }
 
     fn forget(&mut self) {

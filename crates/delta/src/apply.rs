@@ -75,6 +75,7 @@ impl<R: Read> Delta<R> {
             heads: Heads::new(),
             sizes: Vec::new(),
             raw: Vec::new(),
+            blocks: Vec::new(),
             next_head: 0,
             next_body: 0,
             size_before: 0,
@@ -121,6 +122,8 @@ pub struct Pieces<R> {
     /// Sizes of the target's contents so far.
     sizes: Vec<u64>,
     raw: Vec<u8>,
+    /// What a base's headers are unpacked into.
+    blocks: Vec<u8>,
     next_head: i64,
     next_body: i64,
     size_before: u64,
@@ -314,8 +317,9 @@ impl<R: Read> Pieces<R> {
             return self.odd(RAW_LIMIT);
         }
         self.padding();
-        let base = head.map(|head| self.base.blocks(head));
-        let base = base.as_deref().map(Self::raw_blocks).transpose()?;
+        let mut buffer = std::mem::take(&mut self.blocks);
+        let base = head.map(|head| self.base.blocks(head, &mut buffer));
+        let base = base.map(Self::raw_blocks).transpose()?;
         match (raw, base) {
             (Raw::Extended, _) => self.odd(RAW_LIMIT)?,
             (Raw::SameExtension, Some((before, _))) => self.raw.extend_from_slice(before),
@@ -324,6 +328,7 @@ impl<R: Read> Pieces<R> {
         }
         let block = self.heads.read(base.map(|(_, block)| block), size, &mut self.source)?;
         self.raw.extend_from_slice(&block);
+        self.blocks = buffer;
         Ok(())
     }
 

@@ -116,6 +116,7 @@ impl Moves {
 
     /// By how much what was at a place in the old file has moved: as the copy that it is in, of several among the last
     /// that begin before it the longest; else as the main copy that begins before it, or the first.
+    #[inline]
     pub fn at(&self, place: u64) -> Option<i64> {
         let part = usize::try_from(place >> self.part_bits).unwrap_or(usize::MAX);
         let part = part.min(self.parts.len() - 2);
