@@ -31,7 +31,7 @@ use crate::moves::Earlier;
 use crate::old::Old;
 use crate::stream::{Source, Stream, Streams};
 use oci::tar_split::Crc64;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 
 /// A stretch copied from the old file, and how many new bytes follow it.
@@ -307,9 +307,9 @@ impl Patched {
     }
 
     /// Reads the next bytes of the file: at least one, unless it is at its end.
-    pub fn read<R: Read>(
+    pub fn read(
         &mut self,
-        source: &mut Source<R>,
+        source: &mut Source<'_>,
         base: &Base,
         contents: &mut dyn Contents,
         into: &mut [u8],
@@ -380,7 +380,7 @@ impl Patched {
         Ok(())
     }
 
-    fn begin_piece<R: Read>(&mut self, source: &mut Source<R>, contents: &mut dyn Contents) -> Result<(), Error> {
+    fn begin_piece(&mut self, source: &mut Source<'_>, contents: &mut dyn Contents) -> Result<(), Error> {
         let head = source.number(Stream::Copies)?;
         self.binary = head & 1 == 1;
         let count = usize::try_from(head >> 3).ok().filter(|&count| count <= COPIES);
@@ -416,7 +416,7 @@ impl Patched {
     }
 
     /// Takes what else there is to foresee addresses by.
-    fn begin_foresight<R: Read>(&mut self, source: &mut Source<R>, contents: &mut dyn Contents) -> Result<(), Error> {
+    fn begin_foresight(&mut self, source: &mut Source<'_>, contents: &mut dyn Contents) -> Result<(), Error> {
         let Some(Some(executable)) = &mut self.executable else {
             return Err(Error::Format("addresses are foreseen in a file that has none"));
         };
@@ -469,7 +469,7 @@ impl Patched {
     }
 
     /// Puts old bytes into the window of the stream that new bytes come from.
-    fn prime<R: Read>(&mut self, source: &mut Source<R>, contents: &mut dyn Contents) -> Result<(), Error> {
+    fn prime(&mut self, source: &mut Source<'_>, contents: &mut dyn Contents) -> Result<(), Error> {
         let mut at = source.number(Stream::Copies)?;
         let length = source.number(Stream::Copies)?;
         let end = at
@@ -487,7 +487,7 @@ impl Patched {
         Ok(())
     }
 
-    fn next_correction<R: Read>(&mut self, source: &mut Source<R>) -> Result<(), Error> {
+    fn next_correction(&mut self, source: &mut Source<'_>) -> Result<(), Error> {
         self.gap = self.copied_left;
         if self.copied_left > 0 {
             self.gap = source.number(Stream::Places)?;
@@ -499,9 +499,9 @@ impl Patched {
     }
 
     /// Makes the next window of the copy at work, in the first bytes of one, and says how many it has.
-    fn fill<R: Read>(
+    fn fill(
         &mut self,
-        source: &mut Source<R>,
+        source: &mut Source<'_>,
         contents: &mut dyn Contents,
         window: &mut [u8],
     ) -> Result<usize, Error> {
@@ -550,7 +550,7 @@ impl Patched {
     }
 
     /// Adds the corrections to a window.
-    fn correct<R: Read>(&mut self, source: &mut Source<R>, window: &mut [u8]) -> Result<(), Error> {
+    fn correct(&mut self, source: &mut Source<'_>, window: &mut [u8]) -> Result<(), Error> {
         let mut at = 0;
         loop {
             let left = window.len() - at;
