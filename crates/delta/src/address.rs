@@ -41,70 +41,50 @@ pub(crate) struct Foresight {
     code: (u64, u64),
 }
 
-/// What was learned of words: half a MiB, which the next piece and the next file take over, forgotten but not given up.
+/// What was learned of words: 420 KiB, which the next piece and the next file take over. What is asked of nearly every word
+/// has 36 of them, which a processor has at hand.
 pub(crate) struct Memory {
+    /// A bit for each slot that has a word.
+    known: Vec<u64>,
     /// Old words that changed, and by how much they did last.
     words: Vec<(u32, u32)>,
-    /// For each kind of word, by how much the last one changed, and which rule was right about it.
-    kinds: Vec<(u32, Rule)>,
-    /// What is to be forgotten, unless it is so much that all may as well be.
-    known_words: Vec<u16>,
-    known_kinds: Vec<u16>,
+    /// For each kind of word, which rule was right about the last one; and if it was its kind's, by how much it changed.
+    rules: Vec<Rule>,
+    changes: Vec<u32>,
 }
-
-/// Places that are cleared one by one at most.
-const ONE_BY_ONE: usize = 2048;
 
 impl Default for Memory {
     fn default() -> Memory {
         Memory {
+            known: vec![0; 1 << (MEMORY_BITS - 6)],
             words: vec![(0, 0); 1 << MEMORY_BITS],
-            kinds: vec![(0, Rule::Unknown); 1 << MEMORY_BITS],
-            known_words: Vec::new(),
-            known_kinds: Vec::new(),
+            rules: vec![Rule::Unknown; 1 << MEMORY_BITS],
+            changes: vec![0; 1 << MEMORY_BITS],
         }
     }
 }
 
 impl Memory {
+    fn forget(&mut self) {
+        self.known.fill(0);
+        self.rules.fill(Rule::Unknown);
+    }
+
     /// How the same word changed last.
     fn same(&self, value: u32) -> Option<u32> {
-        let (known, change) = self.words[slot(value)];
+        let slot = slot(value);
+        if self.known[slot / 64] >> (slot % 64) & 1 == 0 {
+            return None;
+        }
+        let (known, change) = self.words[slot];
         (known == value).then_some(change)
     }
 
     fn word(&mut self, value: u32, change: u32) {
         let slot = slot(value);
-        note(&mut self.known_words, slot, self.words[slot] == (0, 0));
+        self.known[slot / 64] |= 1 << (slot % 64);
         self.words[slot] = (value, change);
     }
-
-    fn kind(&mut self, slot: usize, change: u32, rule: Rule) {
-        let kind = &mut self.kinds[slot];
-        if *kind != (change, rule) {
-            note(&mut self.known_kinds, slot, *kind == (0, Rule::Unknown));
-            *kind = (change, rule);
-        }
-    }
-
-    fn forget(&mut self) {
-        forget(&mut self.known_words, &mut self.words, (0, 0));
-        forget(&mut self.known_kinds, &mut self.kinds, (0, Rule::Unknown));
-    }
-}
-
-fn note(known: &mut Vec<u16>, slot: usize, is_first: bool) {
-    if is_first && known.len() < ONE_BY_ONE {
-        known.push(slot as u16);
-    }
-}
-
-fn forget<T: Clone>(known: &mut Vec<u16>, all: &mut [T], nothing: T) {
-    match known.len() {
-        ONE_BY_ONE.. => all.fill(nothing),
-        _ => known.iter().for_each(|slot| all[usize::from(*slot)] = nothing.clone()),
-    }
-    known.clear();
 }
 
 /// How a word in data is foreseen to change.
@@ -357,10 +337,10 @@ impl Foresight {
     fn is_pointer(&self, here: Here, before: u32, value: u32) -> bool {
         match self.go {
             Some(_) => {
-                let (_, rule) = self.learned.kinds[slot(kind_after(before, value))];
+                let rule = self.learned.rules[slot(kind_after(before, value))];
                 here.writable || matches!(rule, Rule::Unknown | Rule::Address)
             }
-            None => match self.learned.kinds[slot(kind(value))].1 {
+            None => match self.learned.rules[slot(kind(value))] {
                 // Where addresses begin at 0, other numbers are like them.
                 Rule::Unknown => here.writable || !self.has_low_addresses(),
                 rule => rule == Rule::Address,
@@ -370,13 +350,13 @@ impl Foresight {
 
     /// The change of a word that is no address.
     fn foreseen(&self, here: Here, at: usize, value: u32) -> Option<u32> {
-        let (last, rule) = self.learned.kinds[slot(kind(value))];
-        match rule {
+        let kind = slot(kind(value));
+        match self.learned.rules[kind] {
             Rule::Unknown => self.learned.same(value).or_else(|| self.code_distance(here, at, value)),
             Rule::Not | Rule::Offset(_) | Rule::Address => None,
             Rule::Same => self.learned.same(value),
             Rule::Distance => self.code_distance(here, at, value),
-            Rule::Kind => Some(last),
+            Rule::Kind => Some(self.learned.changes[kind]),
         }
     }
 
@@ -384,7 +364,7 @@ impl Foresight {
     fn foreseen_offset(&self, before: u32, value: u32) -> Option<u32> {
         let go = self.go.as_ref()?;
         go.entry_change(&self.moves, value).or_else(|| {
-            let Rule::Offset(base) = self.learned.kinds[slot(kind_after(before, value))].1 else {
+            let Rule::Offset(base) = self.learned.rules[slot(kind_after(before, value))] else {
                 return None;
             };
             self.learned
@@ -447,18 +427,21 @@ impl Foresight {
     fn learn_word(&mut self, here: Here, at: usize, value: u32, change: u32) {
         let same = self.learned.same(value);
         let kind = slot(kind(value));
-        let (last, rule) = self.learned.kinds[kind];
+        let rule = self.learned.rules[kind];
         let right = |rule: Rule| match rule {
             Rule::Unknown | Rule::Offset(_) => false,
             Rule::Address => self.is_change_of_address(value, change),
             Rule::Not => change == 0,
             Rule::Same => same == Some(change),
             Rule::Distance => self.code_distance(here, at, value) == Some(change),
-            Rule::Kind => last == change,
+            Rule::Kind => self.learned.changes[kind] == change,
         };
         let rules = [rule, Rule::Address, Rule::Same, Rule::Distance, Rule::Not];
         let rule = rules.into_iter().find(|&rule| right(rule)).unwrap_or(Rule::Kind);
-        self.learned.kind(kind, change, rule);
+        self.learned.rules[kind] = rule;
+        if rule == Rule::Kind {
+            self.learned.changes[kind] = change;
+        }
         if change != 0 || same.is_some() {
             self.learned.word(value, change);
         }
@@ -468,7 +451,7 @@ impl Foresight {
     fn learn_offset(&mut self, place: u64, before: u32, value: u32, change: u32) {
         let Some(go) = &self.go else { return };
         let kind = slot(kind_after(before, value));
-        let (last, rule) = self.learned.kinds[kind];
+        let rule = self.learned.rules[kind];
         if change == 0 && rule == Rule::Unknown && self.wide || !go.is_outside(place) {
             return;
         }
@@ -491,7 +474,7 @@ impl Foresight {
         if same.is_some() || !right(&now) && change != 0 {
             self.learned.word(value, change);
         }
-        self.learned.kind(kind, last, now);
+        self.learned.rules[kind] = now;
     }
 }
 
