@@ -424,10 +424,29 @@ impl Foresight {
         !self.wide && self.is_address(value) && self.moved(value.into()).map(|moved| moved as u32) == Some(change)
     }
 
+    #[inline(always)]
     fn learn_word(&mut self, here: Here, at: usize, value: u32, change: u32) {
         let same = self.learned.same(value);
         let kind = slot(kind(value));
         let rule = self.learned.rules[kind];
+        // Nearly all that do not change are known not to.
+        if !(rule == Rule::Not && change == 0) {
+            self.learn_rule((here, at), kind, rule, (value, change), same);
+        }
+        if change != 0 || same.is_some() {
+            self.learned.word(value, change);
+        }
+    }
+
+    /// Takes note of the rule that was right about a word, if the one known of its kind was not.
+    fn learn_rule(
+        &mut self,
+        (here, at): (Here, usize),
+        kind: usize,
+        rule: Rule,
+        (value, change): (u32, u32),
+        same: Option<u32>,
+    ) {
         let right = |rule: Rule| match rule {
             Rule::Unknown | Rule::Offset(_) => false,
             Rule::Address => self.is_change_of_address(value, change),
@@ -441,9 +460,6 @@ impl Foresight {
         self.learned.rules[kind] = rule;
         if rule == Rule::Kind {
             self.learned.changes[kind] = change;
-        }
-        if change != 0 || same.is_some() {
-            self.learned.word(value, change);
         }
     }
 
