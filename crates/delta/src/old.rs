@@ -19,12 +19,12 @@ const BLOCKS: usize = 64;
 /// What is at hand of one file at a time.
 #[derive(Default)]
 pub(crate) struct Old {
+    /// Of a file that is read as a whole all of it; of a larger one [`AHEAD`], and after them the blocks.
     bytes: Vec<u8>,
-    /// Where they lie in the file.
+    /// Where the first of them lie in the file.
     at: Range<u64>,
     /// Which of them were asked for.
     start: usize,
-    blocks: Vec<u8>,
     /// The number of the block in each place, and one more; 0 if there is none.
     numbers: Vec<u64>,
 }
@@ -81,13 +81,14 @@ impl Old {
         length: usize,
         contents: &mut dyn Contents,
     ) -> io::Result<()> {
-        self.blocks.resize(BLOCKS * BLOCK, 0);
+        self.bytes.resize(AHEAD as usize + BLOCKS * BLOCK, 0);
         self.numbers.resize(BLOCKS, 0);
-        let mut into = &mut self.bytes[..length];
+        let (into, blocks) = self.bytes.split_at_mut(AHEAD as usize);
+        let mut into = &mut into[..length];
         while !into.is_empty() {
             let (number, within) = (at / BLOCK as u64, (at % BLOCK as u64) as usize);
             let place = (number % BLOCKS as u64) as usize;
-            let block = &mut self.blocks[place * BLOCK..][..BLOCK];
+            let block = &mut blocks[place * BLOCK..][..BLOCK];
             if self.numbers[place] != number + 1 {
                 let start = number * BLOCK as u64;
                 let length = usize::try_from(size - start).map_or(BLOCK, |length| length.min(BLOCK));
