@@ -35,13 +35,56 @@ pub(crate) struct Foresight {
     headers: Vec<(u64, u64)>,
     /// Go's tables, if the file has them.
     go: Option<Go>,
-    /// Old words that changed, and by how much they did last.
-    memory: Vec<(u32, u32)>,
-    /// For each kind of word, by how much the last one changed, and which rule was right about it.
-    kinds: Vec<(u32, Rule)>,
+    learned: Memory,
     /// Lowest and highest address of all, and of code.
     all: (u64, u64),
     code: (u64, u64),
+}
+
+/// What was learned of words: 420 KiB, which the next piece and the next file take over. What is asked of nearly every word
+/// has 36 of them, which a processor has at hand.
+pub(crate) struct Memory {
+    /// A bit for each slot that has a word.
+    known: Vec<u64>,
+    /// Old words that changed, and by how much they did last.
+    words: Vec<(u32, u32)>,
+    /// For each kind of word, which rule was right about the last one; and if it was its kind's, by how much it changed.
+    rules: Vec<Rule>,
+    changes: Vec<u32>,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory {
+            known: vec![0; 1 << (MEMORY_BITS - 6)],
+            words: vec![(0, 0); 1 << MEMORY_BITS],
+            rules: vec![Rule::Unknown; 1 << MEMORY_BITS],
+            changes: vec![0; 1 << MEMORY_BITS],
+        }
+    }
+}
+
+impl Memory {
+    fn forget(&mut self) {
+        self.known.fill(0);
+        self.rules.fill(Rule::Unknown);
+    }
+
+    /// How the same word changed last.
+    fn same(&self, value: u32) -> Option<u32> {
+        let slot = slot(value);
+        if self.known[slot / 64] >> (slot % 64) & 1 == 0 {
+            return None;
+        }
+        let (known, change) = self.words[slot];
+        (known == value).then_some(change)
+    }
+
+    fn word(&mut self, value: u32, change: u32) {
+        let slot = slot(value);
+        self.known[slot / 64] |= 1 << (slot % 64);
+        self.words[slot] = (value, change);
+    }
 }
 
 /// How a word in data is foreseen to change.
@@ -62,7 +105,14 @@ enum Rule {
 
 impl Foresight {
     /// Takes the copies of a piece that begins at `new_at` in the new file, and the main ones of the pieces before.
-    pub fn new(executable: Executable, earlier: &Earlier, copies: &[Copy], new_at: u64) -> Foresight {
+    pub fn new(
+        executable: Executable,
+        earlier: &Earlier,
+        copies: &[Copy],
+        new_at: u64,
+        mut learned: Memory,
+    ) -> Foresight {
+        learned.forget();
         let Executable {
             machine,
             wide,
@@ -94,12 +144,16 @@ impl Foresight {
             go: go.map(|(tables, adjust)| Go::new(tables, adjust, &moves)),
             moves,
             pages: [(0, 0); 32],
-            memory: vec![(0, 0); 1 << MEMORY_BITS],
-            kinds: vec![(0, Rule::Unknown); 1 << MEMORY_BITS],
+            learned,
         };
         let becomes = |field: &Field| Some((field.place, foresight.header(field)?));
         foresight.headers = fields.iter().filter_map(becomes).collect();
         foresight
+    }
+
+    /// Ends the piece.
+    pub fn finish(self) -> Memory {
+        self.learned
     }
 
     /// What a word of a header becomes.
@@ -216,7 +270,19 @@ impl Foresight {
         let mut at = (here.address.wrapping_neg() & 3) as usize;
         let mut before = u32::MAX;
         while at < end && at + 4 <= bytes.len() {
+            if let Some(go) = &self.go {
+                let still = go.still(here.old_at + at as u64);
+                if still > 0 {
+                    let most = (end - at).div_ceil(4).min((bytes.len() - at) / 4);
+                    at += 4 * usize::try_from(still.div_ceil(4)).map_or(most, |still| still.min(most));
+                    continue;
+                }
+            }
             let value = word(bytes, at);
+            if value < SMALLEST && self.go.is_none() {
+                at += 4;
+                continue;
+            }
             let mut aligned = !self.wide || (here.address + at as u64) & 7 == 0;
             let go = self.go.as_mut().map(|go| {
                 let (old_at, new_at) = (here.old_at + at as u64, here.new_at + at as u64);
@@ -271,10 +337,10 @@ impl Foresight {
     fn is_pointer(&self, here: Here, before: u32, value: u32) -> bool {
         match self.go {
             Some(_) => {
-                let (_, rule) = self.kinds[slot(kind_after(before, value))];
+                let rule = self.learned.rules[slot(kind_after(before, value))];
                 here.writable || matches!(rule, Rule::Unknown | Rule::Address)
             }
-            None => match self.kinds[slot(kind(value))].1 {
+            None => match self.learned.rules[slot(kind(value))] {
                 // Where addresses begin at 0, other numbers are like them.
                 Rule::Unknown => here.writable || !self.has_low_addresses(),
                 rule => rule == Rule::Address,
@@ -284,13 +350,13 @@ impl Foresight {
 
     /// The change of a word that is no address.
     fn foreseen(&self, here: Here, at: usize, value: u32) -> Option<u32> {
-        let (last, rule) = self.kinds[slot(kind(value))];
-        match rule {
-            Rule::Unknown => self.same(value).or_else(|| self.code_distance(here, at, value)),
+        let kind = slot(kind(value));
+        match self.learned.rules[kind] {
+            Rule::Unknown => self.learned.same(value).or_else(|| self.code_distance(here, at, value)),
             Rule::Not | Rule::Offset(_) | Rule::Address => None,
-            Rule::Same => self.same(value),
+            Rule::Same => self.learned.same(value),
             Rule::Distance => self.code_distance(here, at, value),
-            Rule::Kind => Some(last),
+            Rule::Kind => Some(self.learned.changes[kind]),
         }
     }
 
@@ -298,17 +364,13 @@ impl Foresight {
     fn foreseen_offset(&self, before: u32, value: u32) -> Option<u32> {
         let go = self.go.as_ref()?;
         go.entry_change(&self.moves, value).or_else(|| {
-            let Rule::Offset(base) = self.kinds[slot(kind_after(before, value))].1 else {
+            let Rule::Offset(base) = self.learned.rules[slot(kind_after(before, value))] else {
                 return None;
             };
-            self.same(value).or_else(|| go.offset_change(&self.moves, base, value))
+            self.learned
+                .same(value)
+                .or_else(|| go.offset_change(&self.moves, base, value))
         })
-    }
-
-    /// How the same word changed last.
-    fn same(&self, value: u32) -> Option<u32> {
-        let (known, change) = self.memory[slot(value)];
-        (known == value).then_some(change)
     }
 
     /// How a word changes if it is a distance into code.
@@ -338,18 +400,23 @@ impl Foresight {
                 return;
             }
         }
-        let mut at = (here.address.wrapping_neg() & 3) as usize;
+        let start = (here.address.wrapping_neg() & 3) as usize;
+
         let mut before = u32::MAX;
-        while at + 4 <= old.len() {
-            let (value, change) = (word(old, at), word(new, at).wrapping_sub(word(old, at)));
+        let (old, new) = (
+            old.get(start..).unwrap_or_default(),
+            new.get(start..).unwrap_or_default(),
+        );
+        for (number, (old, new)) in old.chunks_exact(4).zip(new.chunks_exact(4)).enumerate() {
+            let (value, at) = (word(old, 0), start + 4 * number);
             if value >= SMALLEST {
+                let change = word(new, 0).wrapping_sub(value);
                 match self.go {
                     Some(_) => self.learn_offset(old_at + at as u64, before, value, change),
                     None => self.learn_word(here, at, value, change),
                 }
             }
             before = value;
-            at += 4;
         }
     }
 
@@ -357,23 +424,42 @@ impl Foresight {
         !self.wide && self.is_address(value) && self.moved(value.into()).map(|moved| moved as u32) == Some(change)
     }
 
+    #[inline(always)]
     fn learn_word(&mut self, here: Here, at: usize, value: u32, change: u32) {
-        let same = self.same(value);
-        let code_distance = self.code_distance(here, at, value);
-        let (last, rule) = self.kinds[slot(kind(value))];
+        let same = self.learned.same(value);
+        let kind = slot(kind(value));
+        let rule = self.learned.rules[kind];
+        // Nearly all that do not change are known not to.
+        if !(rule == Rule::Not && change == 0) {
+            self.learn_rule((here, at), kind, rule, (value, change), same);
+        }
+        if change != 0 || same.is_some() {
+            self.learned.word(value, change);
+        }
+    }
+
+    /// Takes note of the rule that was right about a word, if the one known of its kind was not.
+    fn learn_rule(
+        &mut self,
+        (here, at): (Here, usize),
+        kind: usize,
+        rule: Rule,
+        (value, change): (u32, u32),
+        same: Option<u32>,
+    ) {
         let right = |rule: Rule| match rule {
             Rule::Unknown | Rule::Offset(_) => false,
             Rule::Address => self.is_change_of_address(value, change),
             Rule::Not => change == 0,
             Rule::Same => same == Some(change),
-            Rule::Distance => code_distance == Some(change),
-            Rule::Kind => last == change,
+            Rule::Distance => self.code_distance(here, at, value) == Some(change),
+            Rule::Kind => self.learned.changes[kind] == change,
         };
         let rules = [rule, Rule::Address, Rule::Same, Rule::Distance, Rule::Not];
         let rule = rules.into_iter().find(|&rule| right(rule)).unwrap_or(Rule::Kind);
-        self.kinds[slot(kind(value))] = (change, rule);
-        if change != 0 || same.is_some() {
-            self.memory[slot(value)] = (value, change);
+        self.learned.rules[kind] = rule;
+        if rule == Rule::Kind {
+            self.learned.changes[kind] = change;
         }
     }
 
@@ -381,7 +467,7 @@ impl Foresight {
     fn learn_offset(&mut self, place: u64, before: u32, value: u32, change: u32) {
         let Some(go) = &self.go else { return };
         let kind = slot(kind_after(before, value));
-        let (_, rule) = self.kinds[kind];
+        let rule = self.learned.rules[kind];
         if change == 0 && rule == Rule::Unknown && self.wide || !go.is_outside(place) {
             return;
         }
@@ -396,15 +482,15 @@ impl Foresight {
             Rule::Address => self.is_change_of_address(value, change),
             _ => false,
         };
-        let same = self.same(value);
+        let same = self.learned.same(value);
         let mut now = rule;
         if !right(&rule) && same != Some(change) {
             now = rules.into_iter().find(right).unwrap_or(Rule::Not);
         }
         if same.is_some() || !right(&now) && change != 0 {
-            self.memory[slot(value)] = (value, change);
+            self.learned.word(value, change);
         }
-        self.kinds[kind].1 = now;
+        self.learned.rules[kind] = now;
     }
 }
 

@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::header::Header;
 use crate::heads::Heads;
 use crate::layer::{FileId, Layer, digest};
-use crate::patch::Patched;
-use crate::stream::{Source, Stream};
+use crate::patch::{Patched, Spare};
+use crate::stream::{Decoders, Source, Stream};
 use oci::tar::BLOCK;
 use oci::tar_split::Crc64;
 use ring::digest::{Context, SHA256};
@@ -70,17 +70,20 @@ impl<R: Read> Delta<R> {
         }
         Ok(Pieces {
             header: self.header,
-            source: Source::new(self.source),
+            source: self.source,
+            decoders: Decoders::default(),
             base: Base::new(base),
             heads: Heads::new(),
             sizes: Vec::new(),
             raw: Vec::new(),
+            blocks: Vec::new(),
             next_head: 0,
             next_body: 0,
             size_before: 0,
             made: 0,
             done: false,
             new: None,
+            spare: Spare::default(),
             checked: true,
         })
     }
@@ -114,12 +117,15 @@ pub struct Piece {
 /// The target's entries, one after the other.
 pub struct Pieces<R> {
     header: Header,
-    source: Source<R>,
+    source: R,
+    decoders: Decoders,
     base: Base,
     heads: Heads,
     /// Sizes of the target's contents so far.
     sizes: Vec<u64>,
     raw: Vec<u8>,
+    /// What a base's headers are unpacked into.
+    blocks: Vec<u8>,
     next_head: i64,
     next_body: i64,
     size_before: u64,
@@ -127,6 +133,8 @@ pub struct Pieces<R> {
     made: u64,
     done: bool,
     new: Option<New>,
+    /// What a patch left to the next one.
+    spare: Spare,
     /// Old files are checked before they are patched.
     checked: bool,
 }
@@ -138,6 +146,10 @@ enum New {
 }
 
 impl<R: Read> Pieces<R> {
+    fn streams(&mut self) -> Source<'_> {
+        Source::new(&mut self.source, &mut self.decoders)
+    }
+
     /// What the delta says of itself.
     pub fn header(&self) -> &Header {
         &self.header
@@ -162,7 +174,7 @@ impl<R: Read> Pieces<R> {
         if self.done {
             return Ok(None);
         }
-        let shape = self.source.byte(Stream::Shapes)?;
+        let shape = self.streams().byte(Stream::Shapes)?;
         let last = self.sizes.len() as u64 == u64::from(self.header.entries);
         let mut piece = Piece {
             entry: None,
@@ -181,7 +193,7 @@ impl<R: Read> Pieces<R> {
             match shape {
                 ZEROS => {
                     self.padding();
-                    let zeros = self.source.number(Stream::Sizes)?;
+                    let zeros = self.streams().number(Stream::Sizes)?;
                     return self.zeros(zeros).map(|()| Some(piece));
                 }
                 TAIL => self.odd(RAW_LIMIT)?,
@@ -225,19 +237,19 @@ impl<R: Read> Pieces<R> {
     }
 
     fn odd(&mut self, limit: usize) -> Result<(), Error> {
-        let length = self.source.number(Stream::Sizes)?;
+        let length = self.streams().number(Stream::Sizes)?;
         let length = usize::try_from(length).ok().filter(|&length| length <= limit);
         let before = self.raw.len();
         self.raw
             .resize(before + length.ok_or(Error::Format("raw bytes are too long"))?, 0);
-        self.source.bytes(Stream::Names, &mut self.raw[before..])
+        Source::new(&mut self.source, &mut self.decoders).bytes(Stream::Names, &mut self.raw[before..])
     }
 
     fn entry(&mut self, shape: Shape, piece: &mut Piece) -> Result<(), Error> {
         let head = match shape.base {
             HeadBase::None => None,
             HeadBase::Next => Some(self.next_head),
-            HeadBase::Named => Some(self.next_head.wrapping_add(self.source.signed(Stream::References)?)),
+            HeadBase::Named => Some(self.next_head.wrapping_add(self.streams().signed(Stream::References)?)),
         };
         let head = head.map(|number| self.base.file(number)).transpose()?;
         if let Some(head) = head {
@@ -246,7 +258,7 @@ impl<R: Read> Pieces<R> {
         let body = match (shape.body, head) {
             (Body::SameAsHead | Body::PatchedHead, head) => head,
             (Body::SameAsBase | Body::PatchedBase, _) => {
-                let number = self.next_body.wrapping_add(self.source.signed(Stream::References)?);
+                let number = self.next_body.wrapping_add(self.streams().signed(Stream::References)?);
                 Some(self.base.file(number)?)
             }
             _ => None,
@@ -258,14 +270,15 @@ impl<R: Read> Pieces<R> {
         (piece.content, piece.size) = match (shape.body, body) {
             (Body::SameAsHead | Body::SameAsBase, Some(file)) => (Content::Base(file), self.base.size(file)),
             (Body::PatchedHead | Body::PatchedBase, Some(file)) => {
-                let difference = self.source.signed(Stream::Sizes)?;
+                let difference = self.streams().signed(Stream::Sizes)?;
                 let size = self.base.size(file).wrapping_add_signed(difference);
-                let patched = Patched::new(file, self.base.size(file), size, self.checked);
+                let spare = std::mem::take(&mut self.spare);
+                let patched = Patched::new(file, self.base.size(file), size, self.checked, spare);
                 self.new = Some(New::Patched(Box::new(patched)));
                 (Content::New, size)
             }
             (Body::SameAsTarget, _) => {
-                let back = self.source.number(Stream::References)?;
+                let back = self.streams().number(Stream::References)?;
                 let entry = (self.sizes.len() as u64).checked_sub(back).filter(|_| back > 0);
                 let entry = entry.ok_or(wrong)?;
                 let size = usize::try_from(entry).ok().and_then(|entry| self.sizes.get(entry));
@@ -273,7 +286,7 @@ impl<R: Read> Pieces<R> {
                 (Content::Target(entry as u32), size)
             }
             (Body::Text | Body::Binary, _) => {
-                let left = self.source.number(Stream::Sizes)?;
+                let left = self.streams().number(Stream::Sizes)?;
                 let stream = if shape.body == Body::Text {
                     Stream::Text
                 } else {
@@ -310,16 +323,22 @@ impl<R: Read> Pieces<R> {
             return self.odd(RAW_LIMIT);
         }
         self.padding();
-        let base = head.map(|head| self.base.blocks(head));
-        let base = base.as_deref().map(Self::raw_blocks).transpose()?;
+        let mut buffer = std::mem::take(&mut self.blocks);
+        let base = head.map(|head| self.base.blocks(head, &mut buffer));
+        let base = base.map(Self::raw_blocks).transpose()?;
         match (raw, base) {
             (Raw::Extended, _) => self.odd(RAW_LIMIT)?,
             (Raw::SameExtension, Some((before, _))) => self.raw.extend_from_slice(before),
             (Raw::SameExtension, None) => return Err(Error::Format("an entry refers to a base it does not have")),
             _ => {}
         }
-        let block = self.heads.read(base.map(|(_, block)| block), size, &mut self.source)?;
+        let block = self.heads.read(
+            base.map(|(_, block)| block),
+            size,
+            &mut Source::new(&mut self.source, &mut self.decoders),
+        )?;
         self.raw.extend_from_slice(&block);
+        self.blocks = buffer;
         Ok(())
     }
 
@@ -329,17 +348,24 @@ impl<R: Read> Pieces<R> {
         let (n, left) = match new {
             New::Plain { stream, left } => {
                 let n = usize::try_from(*left).map_or(into.len(), |left| left.min(into.len()));
-                self.source.bytes(*stream, &mut into[..n])?;
+                Source::new(&mut self.source, &mut self.decoders).bytes(*stream, &mut into[..n])?;
                 *left -= n as u64;
                 (n, *left)
             }
             New::Patched(patched) => {
-                let n = patched.read(&mut self.source, &self.base, base, into)?;
+                let n = patched.read(
+                    &mut Source::new(&mut self.source, &mut self.decoders),
+                    &self.base,
+                    base,
+                    into,
+                )?;
                 (n, patched.left())
             }
         };
-        if left == 0 {
-            self.new = None;
+        if left == 0
+            && let Some(New::Patched(patched)) = self.new.take()
+        {
+            self.spare = patched.finish();
         }
         Ok(n)
     }
@@ -349,7 +375,7 @@ impl<R: Read> Pieces<R> {
         if !self.done {
             return Err(Error::Format("the delta was not applied to its end"));
         }
-        self.source.finish()
+        self.decoders.finish(self.source)
     }
 }
 

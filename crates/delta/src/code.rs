@@ -4,6 +4,7 @@
 //! the file's; that this goes wrong now and then costs a correction.
 
 use crate::address::{Foresight, Here, put_word, word};
+use crate::patch::WINDOW;
 
 /// Bytes of code after which it is forgotten that a register has the address of a page.
 const PAGE_KNOWN: u64 = 64;
@@ -11,37 +12,45 @@ const PAGE_KNOWN: u64 = 64;
 impl Foresight {
     /// Calls, jumps, and operands relative to the instruction.
     pub fn x86(&self, here: Here, bytes: &mut [u8], end: usize) -> usize {
-        let mut at = 0;
-        while at < end {
-            let (field, to_code) = match &bytes[at..] {
-                [0xe8 | 0xe9, _, _, _, _, ..] => (1, true),
-                [0x0f, 0x80..0x90, _, _, _, _, ..] => (2, true),
-                // A longer opcode, its prefix of two or three bytes, its operand, and four bytes.
-                [0x0f, 0x38 | 0x3a, _, operand, _, _, _, _, ..] if operand & 0xc7 == 5 => (4, false),
-                [0xc4, map, _, _, operand, _, _, _, _, ..] if operand & 0xc7 == 5 && (1..4).contains(&(map & 0x1f)) => {
-                    (5, false)
+        let mut done = 0;
+        for (block, mut starts) in (0..).zip(starts(bytes)) {
+            while starts != 0 {
+                let at = block * 64 + starts.trailing_zeros() as usize;
+                starts &= starts - 1;
+                if at >= end {
+                    return done.max(end);
                 }
-                [0x62, _, fixed, _, _, operand, _, _, _, _, ..] if operand & 0xc7 == 5 && fixed & 4 != 0 => (6, false),
-                [0x0f, _, operand, _, _, _, _, ..] if operand & 0xc7 == 5 => (3, false),
-                // After the last byte of one instruction there may be a long one that does nothing.
-                [_, 5, 0x0f, 0x1f, ..] => (0, false),
-                [opcode, operand, _, _, _, _, ..] if operand & 0xc7 == 5 && has_operand(*opcode) => (2, false),
-                _ => (0, false),
-            };
-            if field == 0 {
-                at += 1;
-                continue;
-            }
-            let value = word(bytes, at + field);
-            match self.distance(here, at + field, 4, value, to_code) {
-                Some(change) => {
+                // In the address before.
+                if at < done {
+                    continue;
+                }
+                let (field, to_code) = match &bytes[at..] {
+                    [0xe8 | 0xe9, _, _, _, _, ..] => (1, true),
+                    [0x0f, 0x80..0x90, _, _, _, _, ..] => (2, true),
+                    // A longer opcode, its prefix of two or three bytes, its operand, and four bytes.
+                    [0x0f, 0x38 | 0x3a, _, operand, _, _, _, _, ..] if operand & 0xc7 == 5 => (4, false),
+                    [0xc4, map, _, _, operand, _, _, _, _, ..]
+                        if operand & 0xc7 == 5 && (1..4).contains(&(map & 0x1f)) =>
+                    {
+                        (5, false)
+                    }
+                    [0x62, _, fixed, _, _, operand, _, _, _, _, ..] if operand & 0xc7 == 5 && fixed & 4 != 0 => {
+                        (6, false)
+                    }
+                    [0x0f, _, operand, _, _, _, _, ..] if operand & 0xc7 == 5 => (3, false),
+                    // After the last byte of one instruction there may be a long one that does nothing.
+                    [_, 5, 0x0f, 0x1f, ..] => continue,
+                    [opcode, operand, _, _, _, _, ..] if operand & 0xc7 == 5 && has_operand(*opcode) => (2, false),
+                    _ => continue,
+                };
+                let value = word(bytes, at + field);
+                if let Some(change) = self.distance(here, at + field, 4, value, to_code) {
                     put_word(bytes, at + field, value.wrapping_add(change));
-                    at += field + 4;
+                    done = at + field + 4;
                 }
-                None => at += 1,
             }
         }
-        at
+        done.max(end)
     }
 
     /// Branches, and addresses of pages with what is added to them.
@@ -239,11 +248,48 @@ fn in_page(instruction: u32) -> Option<(u32, u32)> {
     Some(((instruction >> 10 & 0xfff) << scale, scale))
 }
 
+/// Which bytes of a window [`Foresight::x86`] has to look at, a bit each: one of ten. Nothing else can be where an
+/// instruction with an address begins, and eight are told at once. A few too many do no harm.
+fn starts(bytes: &[u8]) -> [u64; WINDOW / 64] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    // The highest bit of each byte that is 0, and perhaps of some that are 1.
+    let zeros = |bytes: u64| bytes.wrapping_sub(EACH) & !bytes;
+    let is = |bytes: u64, value: u8| zeros(bytes ^ (EACH * u64::from(value)));
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut all = [0; WINDOW / 64];
+    for (at, eight) in eights.iter().enumerate().chain([(eights.len(), &last)]) {
+        let here = u64::from_le_bytes(*eight);
+        // Whatever comes after the last byte makes no difference: an address has four.
+        let after = eights.get(at + 1).unwrap_or(&last);
+        let next = here >> 8 | u64::from(after[0]) << 56;
+        let opens = is(here & (EACH * 0xfe), 0xe8) | is(here, 0x0f) | is(here, 0xc4) | is(here, 0x62);
+        let marks = (opens | is(next & (EACH * 0xc7), 5)) >> 7 & EACH;
+        // The lowest bits of eight bytes, moved to the highest one.
+        let bits = marks.wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        if let Some(word) = all.get_mut(at / 8) {
+            *word |= bits << (8 * (at % 8));
+        }
+    }
+    all
+}
+
 /// One-byte opcodes of x86 that have a ModRM operand and are common with a RIP-relative one.
 fn has_operand(opcode: u8) -> bool {
-    matches!(opcode,
+    HAVE_OPERAND[usize::from(opcode)]
+}
+
+static HAVE_OPERAND: [bool; 256] = {
+    let mut all = [false; 256];
+    let mut opcode = 0;
+    while opcode < 256 {
+        all[opcode] = matches!(opcode as u8,
         0x01..=0x03 | 0x08..=0x0b | 0x13 | 0x1b | 0x21 | 0x23 | 0x29 | 0x2b | 0x31 | 0x33 | 0x38..=0x3b | 0x63 | 0x69 | 0x6b
         | 0x80 | 0x81 | 0x83..=0x8b | 0x8d | 0xc6 | 0xc7 | 0xd8..=0xdf | 0xf6 | 0xf7 | 0xfe | 0xff
         // VEX-encoded loads, stores and arithmetic.
-        | 0x10 | 0x11 | 0x28 | 0x54 | 0x57..=0x59 | 0x5c | 0x5e | 0x6f | 0x7f | 0xd6 | 0xef)
-}
+        | 0x10 | 0x11 | 0x28 | 0x54 | 0x57..=0x59 | 0x5c | 0x5e | 0x6f | 0x7f | 0xd6 | 0xef);
+        opcode += 1;
+    }
+    all
+};

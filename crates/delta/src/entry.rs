@@ -132,7 +132,7 @@ impl Base {
         self.layer(file).size(file.entry)
     }
 
-    pub fn blocks(&self, file: FileId) -> Vec<u8> {
-        self.layer(file).blocks(file.entry)
+    pub fn blocks<'a>(&self, file: FileId, buffer: &'a mut Vec<u8>) -> &'a [u8] {
+        self.layer(file).blocks(file.entry, buffer)
     }
 }

@@ -77,6 +77,8 @@ pub(crate) struct Go {
     files: Base,
     pcs: Base,
     functions: Base,
+    /// Stretches in which no word changes: names, files and pctab.
+    still: [(u64, u64); 2],
     /// Where the table by text begins in the new file.
     find: Option<u64>,
     /// The record that was come to last: its number, where it and the next begin, and how many offsets it has in
@@ -119,7 +121,12 @@ impl Go {
             LARGEST
         };
         let find = adjusted(places.find, LARGEST, adjust[3]);
+        let apart = places.find >= functions || tables.find_end <= places.header;
         Go {
+            still: match apart {
+                true => [(names, units), (files, functions)],
+                false => [(0, 0); 2],
+            },
             header: base(places.header, LARGEST),
             text: adjusted(places.text, LARGEST, adjust[0]),
             types: adjusted(places.types, types_end, adjust[1]),
@@ -206,6 +213,12 @@ impl Go {
         } = &*self.tables;
         let records = functions + all.last().map_or(0, |last| u64::from(last.record));
         !(places.header..records).contains(&place) && !(places.find..self.tables.find_end).contains(&place)
+    }
+
+    /// How many bytes there are from a place on in which all words stay: as [`Go::word`] says of each.
+    pub fn still(&self, place: u64) -> u64 {
+        let inside = |(start, end): &&(u64, u64)| (*start..*end).contains(&place);
+        self.still.iter().find(inside).map_or(0, |(_, end)| end - place)
     }
 
     /// What a word is that was at `place` and will be at `new_place`.

@@ -7,7 +7,6 @@
 use crate::error::Error;
 use crate::stream::{Source, Stream, Streams};
 use oci::tar::BLOCK;
-use std::io::Read;
 
 /// Place and width of a field.
 type Place = (usize, usize);
@@ -138,7 +137,7 @@ impl Heads {
     }
 
     /// Reads a block. `size` tells the content's size; it is asked for after the mask and the name are read.
-    pub fn read<R: Read>(&mut self, base: Option<&Block>, size: u64, from: &mut Source<R>) -> Result<Block, Error> {
+    pub fn read(&mut self, base: Option<&Block>, size: u64, from: &mut Source<'_>) -> Result<Block, Error> {
         let mask = from.number(Stream::Fields)?;
         if mask >= CHECKSUM_BIT << 1 || (base.is_none() && mask & NAME_BIT == 0) {
             return Err(Error::Format("a header has unknown fields"));
@@ -250,7 +249,7 @@ fn write_text(before: &[u8], text: &[u8], out: &mut Streams<'_>) -> Result<(), E
     Ok(())
 }
 
-fn read_text<R: Read>(before: &[u8], (_, width): Place, from: &mut Source<R>) -> Result<Vec<u8>, Error> {
+fn read_text(before: &[u8], (_, width): Place, from: &mut Source<'_>) -> Result<Vec<u8>, Error> {
     let wrong = Error::Format("a field is too long");
     let small = |n: u64| usize::try_from(n).ok().filter(|&n| n <= width);
     let common = if before.is_empty() {

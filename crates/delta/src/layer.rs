@@ -62,25 +62,25 @@ impl Layer {
         self.parts.get(usize::try_from(entry).ok()?)
     }
 
-    /// The header blocks of an entry, the last of them the entry's own; empty if there were too many to keep.
-    pub(crate) fn blocks(&self, entry: u32) -> Vec<u8> {
+    /// The header blocks of an entry, the last of them the entry's own, in a buffer; empty if there were too many to keep.
+    pub(crate) fn blocks<'a>(&self, entry: u32, buffer: &'a mut Vec<u8>) -> &'a [u8] {
+        buffer.clear();
         let Some(at) = usize::try_from(entry).ok().filter(|&at| at < self.parts.len()) else {
-            return Vec::new();
+            return &[];
         };
         let start = if at == 0 { 0 } else { self.parts[at - 1].end };
         let range = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let mut raw = unpack(&self.packed[range(start)..range(self.parts[at].end)]);
+        unpack_into(&self.packed[range(start)..range(self.parts[at].end)], buffer);
         let before = if at == 0 { 0 } else { self.parts[at - 1].size };
-        let padding = raw.len() - split_padding(&raw, before).map_or(0, <[u8]>::len);
-        raw.drain(..padding);
-        raw
+        split_padding(buffer, before).unwrap_or_default()
     }
 
     /// What the headers of an entry say.
     pub fn entry(&self, entry: u32) -> Option<Entry> {
         // The blocks are a buffer already: another one for each entry was a sixth of the CPU of an update.
-        let blocks = self.blocks(entry);
-        Reader::with_tap(&blocks[..], ()).next_entry().ok().flatten()
+        let mut buffer = Vec::new();
+        let blocks = self.blocks(entry, &mut buffer);
+        Reader::with_tap(blocks, ()).next_entry().ok().flatten()
     }
 
     /// What a delta knows this layer by, besides its diff ID: all that is in here, in 8 bytes.
@@ -305,9 +305,15 @@ fn zeros_of(bytes: &[u8]) -> usize {
 
 /// Takes [`pack`]ed bytes, which are our own, apart again.
 pub fn unpack(packed: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    unpack_into(packed, &mut out);
+    out
+}
+
+fn unpack_into(packed: &[u8], out: &mut Vec<u8>) {
     let mut rest = packed.iter();
     // One header and the padding before it are the rule.
-    let mut out = Vec::with_capacity(2 * BLOCK);
+    out.reserve(2 * BLOCK);
     let number = |rest: &mut std::slice::Iter<'_, u8>| {
         let count = number::get(|| rest.next().copied().ok_or(crate::Error::Format("end")));
         count.ok().and_then(|count| usize::try_from(count).ok())
@@ -319,7 +325,6 @@ pub fn unpack(packed: &[u8]) -> Vec<u8> {
         let zeros = number(&mut rest).unwrap_or(0);
         out.resize(out.len() + zeros.min(KEPT), 0);
     }
-    out
 }
 
 #[cfg(test)]

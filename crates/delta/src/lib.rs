@@ -15,6 +15,7 @@ mod lz;
 pub mod make;
 mod moves;
 mod number;
+mod old;
 mod patch;
 pub mod rsync;
 mod stream;

@@ -1,7 +1,6 @@
 //! Where the bytes of an old file moved, as the list of a piece's copies says.
 
 use crate::patch::Copy;
-use std::cell::Cell;
 
 /// Copies shorter than this tell nothing about where things moved.
 const TELLING: u64 = 32;
@@ -20,11 +19,17 @@ const NOT_KNOWN: i64 = i64::MIN;
 pub(crate) struct Moves {
     /// Where each begins, in order; the first at 0.
     stretches: Vec<(u64, i64)>,
+    /// For each part of the old file of so many bytes (a power of two), how many of them begin before it: most parts lie
+    /// in one.
+    parts: Vec<u32>,
+    part_bits: u32,
     /// Where the last main copy ends: what lies behind it is not known.
     pub end: u64,
-    /// The one that was asked for last, and its end.
-    last: Cell<(u64, u64, i64)>,
 }
+
+/// Parts of the old file for each stretch, and most of them.
+const PARTS: usize = 8;
+const MOST_PARTS: usize = 1 << 14;
 
 /// A copy's place in the old file and its end, and how far it moved.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,24 +96,37 @@ impl Moves {
                 stretches.push((place, moved));
             }
         }
+        let last = stretches.last().map_or(0, |(start, _)| *start);
+        let most = (stretches.len() * PARTS).clamp(1, MOST_PARTS) as u64;
+        let part_bits = (0..64).find(|bits| last >> bits < most).unwrap_or(0);
+        let mut parts = vec![0; (last >> part_bits) as usize + 2];
+        for (start, _) in &stretches {
+            parts[(start >> part_bits) as usize + 1] += 1;
+        }
+        for part in 1..parts.len() {
+            parts[part] += parts[part - 1];
+        }
         Moves {
             stretches,
+            parts,
+            part_bits,
             end,
-            last: Cell::new((0, 0, NOT_KNOWN)),
         }
     }
 
     /// By how much what was at a place in the old file has moved: as the copy that it is in, of several among the last
     /// that begin before it the longest; else as the main copy that begins before it, or the first.
+    #[inline]
     pub fn at(&self, place: u64) -> Option<i64> {
-        let (start, end, mut moved) = self.last.get();
-        if !(start <= place && place < end) {
-            let after = self.stretches.partition_point(|(start, _)| *start <= place);
-            let (start, found) = self.stretches[after - 1];
-            let end = self.stretches.get(after).map_or(u64::MAX, |(start, _)| *start);
-            self.last.set((start, end, found));
-            moved = found;
+        let part = usize::try_from(place >> self.part_bits).unwrap_or(usize::MAX);
+        let part = part.min(self.parts.len() - 2);
+        let (first, after) = (self.parts[part] as usize, self.parts[part + 1] as usize);
+        let mut before = after;
+        // In this part, some may begin behind the place.
+        if after > first {
+            before = first + self.stretches[first..after].partition_point(|(start, _)| *start <= place);
         }
+        let (_, moved) = self.stretches[before - 1];
         (moved != NOT_KNOWN).then_some(moved)
     }
 }

@@ -20,7 +20,7 @@
 //! counts copied bytes only, from the end of the correction before; a place at the end of all copies says that no more
 //! follow.
 
-use crate::address::Foresight;
+use crate::address::{Foresight, Memory};
 use crate::contents::Contents;
 use crate::elf::{BEYOND, Beyond, Executable};
 use crate::entry::Base;
@@ -28,9 +28,10 @@ use crate::error::Error;
 use crate::go;
 use crate::layer::FileId;
 use crate::moves::Earlier;
+use crate::old::Old;
 use crate::stream::{Source, Stream, Streams};
 use oci::tar_split::Crc64;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 
 /// A stretch copied from the old file, and how many new bytes follow it.
@@ -47,9 +48,11 @@ pub(crate) const COPIES: usize = 1 << 16;
 pub(crate) const PRIME: u64 = 4 << 20;
 
 /// Most bytes of a copy that are done at once.
-const WINDOW: usize = 512;
-/// Bytes of an old file that are read at once.
-const AHEAD: usize = 32 * 1024;
+pub(crate) const WINDOW: usize = 512;
+/// Bytes that stay as they were from which on they are not looked at window by window.
+const UNCHANGED: usize = 4096;
+/// Bytes that a window is primed with at once.
+const PRIMED: usize = 32 * 1024;
 
 /// The stream that new bytes of a piece are in.
 fn new_stream(binary: bool) -> Stream {
@@ -172,7 +175,7 @@ fn corrections(piece: &Piece<'_>) -> Vec<Correction> {
     let mut foresight = piece
         .executable
         .clone()
-        .map(|executable| Foresight::new(executable, piece.earlier, piece.copies, piece.new_at));
+        .map(|executable| Foresight::new(executable, piece.earlier, piece.copies, piece.new_at, Memory::default()));
     let (mut at, mut copied) = (0, 0);
     let mut window = Vec::with_capacity(WINDOW);
     for copy in piece.copies {
@@ -226,54 +229,73 @@ pub(crate) struct Patched {
     /// What the old file is, once it was looked at.
     executable: Option<Option<Executable>>,
     foresight: Option<Foresight>,
+    spare: Spare,
     earlier: Earlier,
     /// Bytes of the file made, still to come, and still to come of the current piece.
     made: u64,
     left: u64,
     piece_left: u64,
-    copies: Vec<Copy>,
-    /// The copy at work, which shrinks as it is done.
+    /// The copy at work in the list of copies, which shrinks as it is done.
     at: usize,
     binary: bool,
     last_end: u64,
     /// Copied bytes before the next correction; copied bytes of the piece still to come.
     gap: u64,
     copied_left: u64,
-    /// Old bytes at hand, and their place in the old file.
-    old: Vec<u8>,
-    old_at: u64,
-    /// The window at work as it is to be, and how much of it was given out.
-    window: Vec<u8>,
+    /// How much of the window at work was given out.
     given: usize,
 }
 
+/// Memory that a patch takes over from the one before: to get some and give it up for each file is work for the kernel.
+#[derive(Default)]
+pub(crate) struct Spare {
+    learned: Option<Memory>,
+    copies: Vec<Copy>,
+    old: Old,
+    /// The window at work as it is to be.
+    window: Vec<u8>,
+}
+
 impl Patched {
-    pub fn new(file: FileId, old_size: u64, size: u64, checked: bool) -> Patched {
+    /// `spare` is what a file before left behind.
+    pub fn new(file: FileId, old_size: u64, size: u64, checked: bool, mut spare: Spare) -> Patched {
+        spare.copies.clear();
+        spare.window.clear();
+        spare.old.forget();
         Patched {
             file,
             old_size,
             checked,
             executable: None,
             foresight: None,
+            spare,
             earlier: Earlier::default(),
             made: 0,
             left: size,
             piece_left: 0,
-            copies: Vec::new(),
             at: 0,
             binary: false,
             last_end: 0,
             gap: 0,
             copied_left: 0,
-            old: Vec::new(),
-            old_at: 0,
-            window: Vec::new(),
             given: 0,
         }
     }
 
     pub fn left(&self) -> u64 {
         self.left
+    }
+
+    /// Ends the file, and leaves to the next one what it can use.
+    pub fn finish(mut self) -> Spare {
+        self.end_foresight();
+        self.spare
+    }
+
+    fn end_foresight(&mut self) {
+        if let Some(foresight) = self.foresight.take() {
+            self.spare.learned = Some(foresight.finish());
+        }
     }
 
     fn wrong(&self, source: io::Error) -> Error {
@@ -285,9 +307,9 @@ impl Patched {
     }
 
     /// Reads the next bytes of the file: at least one, unless it is at its end.
-    pub fn read<R: Read>(
+    pub fn read(
         &mut self,
-        source: &mut Source<R>,
+        source: &mut Source<'_>,
         base: &Base,
         contents: &mut dyn Contents,
         into: &mut [u8],
@@ -306,26 +328,35 @@ impl Patched {
                 self.begin_piece(source, contents)?;
             }
             let room = into.len() - done;
-            let copy = self.copies[self.at];
+            let copy = self.spare.copies[self.at];
             let n;
-            if self.given < self.window.len() || copy.length > 0 {
-                if self.given == self.window.len() {
-                    self.fill(source, contents)?;
+            if self.given == self.spare.window.len() && copy.length > 0 && room >= WINDOW {
+                n = match self.unchanged(copy, room) {
+                    0 => self.fill(source, contents, &mut into[done..done + WINDOW])?,
+                    n => self.take_over(n, contents, &mut into[done..done + n])?,
+                };
+            } else if self.given < self.spare.window.len() || copy.length > 0 {
+                if self.given == self.spare.window.len() {
+                    let mut window = std::mem::take(&mut self.spare.window);
+                    window.resize(WINDOW, 0);
+                    let filled = self.fill(source, contents, &mut window)?;
+                    window.truncate(filled);
+                    (self.spare.window, self.given) = (window, 0);
                 }
-                n = room.min(self.window.len() - self.given);
-                into[done..done + n].copy_from_slice(&self.window[self.given..self.given + n]);
+                n = room.min(self.spare.window.len() - self.given);
+                into[done..done + n].copy_from_slice(&self.spare.window[self.given..self.given + n]);
                 self.given += n;
             } else {
                 n = usize::try_from(copy.new).map_or(room, |new| new.min(room));
                 source.bytes(new_stream(self.binary), &mut into[done..done + n])?;
-                self.copies[self.at].new -= n as u64;
+                self.spare.copies[self.at].new -= n as u64;
             }
             done += n;
             self.made += n as u64;
             self.left -= n as u64;
             self.piece_left -= n as u64;
-            let copy = self.copies[self.at];
-            if copy.length == 0 && copy.new == 0 && self.given == self.window.len() {
+            let copy = self.spare.copies[self.at];
+            if copy.length == 0 && copy.new == 0 && self.given == self.spare.window.len() {
                 self.at += 1;
             }
         }
@@ -349,12 +380,12 @@ impl Patched {
         Ok(())
     }
 
-    fn begin_piece<R: Read>(&mut self, source: &mut Source<R>, contents: &mut dyn Contents) -> Result<(), Error> {
+    fn begin_piece(&mut self, source: &mut Source<'_>, contents: &mut dyn Contents) -> Result<(), Error> {
         let head = source.number(Stream::Copies)?;
         self.binary = head & 1 == 1;
         let count = usize::try_from(head >> 3).ok().filter(|&count| count <= COPIES);
         let count = count.ok_or(Error::Format("a patch has too many copies"))?;
-        self.copies.clear();
+        self.spare.copies.clear();
         (self.at, self.copied_left) = (0, 0);
         for _ in 0..count {
             let length = source.number(Stream::Copies)?;
@@ -369,12 +400,12 @@ impl Patched {
                 .filter(|&piece| piece <= self.left && length.saturating_add(new) > 0)
                 .ok_or(Error::Format("a patch is larger than its file"))?;
             self.copied_left += length;
-            self.copies.push(Copy { from, length, new });
+            self.spare.copies.push(Copy { from, length, new });
         }
         if self.piece_left == 0 {
             return Err(Error::Format("a patch makes nothing"));
         }
-        self.foresight = None;
+        self.end_foresight();
         if head & 2 != 0 {
             self.begin_foresight(source, contents)?;
         }
@@ -385,7 +416,7 @@ impl Patched {
     }
 
     /// Takes what else there is to foresee addresses by.
-    fn begin_foresight<R: Read>(&mut self, source: &mut Source<R>, contents: &mut dyn Contents) -> Result<(), Error> {
+    fn begin_foresight(&mut self, source: &mut Source<'_>, contents: &mut dyn Contents) -> Result<(), Error> {
         let Some(Some(executable)) = &mut self.executable else {
             return Err(Error::Format("addresses are foreseen in a file that has none"));
         };
@@ -430,22 +461,24 @@ impl Patched {
             }
         }
         let executable = executable.clone();
-        self.foresight = Some(Foresight::new(executable, &self.earlier, &self.copies, self.made));
-        self.earlier.add(&self.copies, self.made);
+        let learned = self.spare.learned.take().unwrap_or_default();
+        let foresight = Foresight::new(executable, &self.earlier, &self.spare.copies, self.made, learned);
+        self.foresight = Some(foresight);
+        self.earlier.add(&self.spare.copies, self.made);
         Ok(())
     }
 
     /// Puts old bytes into the window of the stream that new bytes come from.
-    fn prime<R: Read>(&mut self, source: &mut Source<R>, contents: &mut dyn Contents) -> Result<(), Error> {
+    fn prime(&mut self, source: &mut Source<'_>, contents: &mut dyn Contents) -> Result<(), Error> {
         let mut at = source.number(Stream::Copies)?;
         let length = source.number(Stream::Copies)?;
         let end = at
             .checked_add(length)
             .filter(|&end| end <= self.old_size && length <= PRIME);
         let end = end.ok_or(Error::Format("a window is primed with too much"))?;
-        let mut buffer = vec![0; AHEAD];
+        let mut buffer = vec![0; PRIMED];
         while at < end {
-            let n = usize::try_from(end - at).map_or(AHEAD, |left| left.min(AHEAD));
+            let n = usize::try_from(end - at).map_or(PRIMED, |left| left.min(PRIMED));
             let read = contents.read_base(self.file, at, &mut buffer[..n]);
             read.map_err(|source| self.wrong(source))?;
             source.prime(new_stream(self.binary), &buffer[..n])?;
@@ -454,7 +487,7 @@ impl Patched {
         Ok(())
     }
 
-    fn next_correction<R: Read>(&mut self, source: &mut Source<R>) -> Result<(), Error> {
+    fn next_correction(&mut self, source: &mut Source<'_>) -> Result<(), Error> {
         self.gap = self.copied_left;
         if self.copied_left > 0 {
             self.gap = source.number(Stream::Places)?;
@@ -465,48 +498,62 @@ impl Patched {
         Ok(())
     }
 
-    /// Makes the next window of the copy at work.
-    fn fill<R: Read>(&mut self, source: &mut Source<R>, contents: &mut dyn Contents) -> Result<(), Error> {
-        let copy = self.copies[self.at];
-        let length = usize::try_from(copy.length).map_or(WINDOW, |length| length.min(WINDOW));
-        self.read_ahead(copy, length as u64, contents)?;
-        let start = usize::try_from(copy.from - self.old_at).expect("it was just read");
-        self.window.clear();
-        self.window.extend_from_slice(&self.old[start..start + length]);
+    /// Makes the next window of the copy at work, in the first bytes of one, and says how many it has.
+    fn fill(
+        &mut self,
+        source: &mut Source<'_>,
+        contents: &mut dyn Contents,
+        window: &mut [u8],
+    ) -> Result<usize, Error> {
+        let copy = self.spare.copies[self.at];
+        let mut length = usize::try_from(copy.length).map_or(WINDOW, |length| length.min(WINDOW));
+        let (file, size) = (self.file, self.old_size);
+        let read = self.spare.old.read(file, size, &copy, length, contents);
+        read.map_err(|source| self.wrong(source))?;
+        window[..length].copy_from_slice(self.spare.old.at_hand(length));
         if let Some(foresight) = &mut self.foresight {
             let last = length as u64 == copy.length;
-            let done = foresight.foresee(copy.from, self.made, &mut self.window, last);
-            self.window.truncate(done);
+            length = foresight.foresee(copy.from, self.made, &mut window[..length], last);
         }
-        self.correct(source)?;
+        let window = &mut window[..length];
+        self.correct(source, window)?;
         if let Some(foresight) = &mut self.foresight {
-            let old = &self.old[start..start + self.window.len()];
-            foresight.learn(copy.from, self.made, old, &self.window);
+            foresight.learn(copy.from, self.made, self.spare.old.at_hand(length), window);
         }
-        self.given = 0;
-        self.copies[self.at].from += self.window.len() as u64;
-        self.copies[self.at].length -= self.window.len() as u64;
-        Ok(())
+        self.spare.copies[self.at].from += length as u64;
+        self.spare.copies[self.at].length -= length as u64;
+        Ok(length)
     }
 
-    /// Sees to it that the next `length` bytes of a copy are at hand.
-    fn read_ahead(&mut self, copy: Copy, length: u64, contents: &mut dyn Contents) -> Result<(), Error> {
-        let end = self.old_at + self.old.len() as u64;
-        if copy.from >= self.old_at && copy.from + length <= end {
-            return Ok(());
+    /// How many bytes of a copy, in whole windows, are sure to stay as they were; 0 if it is not worth it.
+    fn unchanged(&self, copy: Copy, room: usize) -> usize {
+        if self.foresight.is_some() {
+            return 0;
         }
-        let most = usize::try_from(copy.length).map_or(AHEAD, |length| length.min(AHEAD));
-        self.old.resize(most, 0);
-        self.old_at = copy.from;
-        let read = contents.read_base(self.file, copy.from, &mut self.old);
-        read.map_err(|source| self.wrong(source))
+        let most = usize::try_from(copy.length.min(self.gap)).map_or(room, |most| most.min(room));
+        match most / WINDOW * WINDOW {
+            n @ UNCHANGED.. => n,
+            _ => 0,
+        }
+    }
+
+    /// Copies bytes that stay as they were.
+    fn take_over(&mut self, n: usize, contents: &mut dyn Contents, into: &mut [u8]) -> Result<usize, Error> {
+        let copy = &mut self.spare.copies[self.at];
+        let read = contents.read_base(self.file, copy.from, into);
+        copy.from += n as u64;
+        copy.length -= n as u64;
+        self.gap -= n as u64;
+        self.copied_left -= n as u64;
+        read.map_err(|source| self.wrong(source))?;
+        Ok(n)
     }
 
     /// Adds the corrections to a window.
-    fn correct<R: Read>(&mut self, source: &mut Source<R>) -> Result<(), Error> {
+    fn correct(&mut self, source: &mut Source<'_>, window: &mut [u8]) -> Result<(), Error> {
         let mut at = 0;
         loop {
-            let left = self.window.len() - at;
+            let left = window.len() - at;
             if self.gap >= left as u64 {
                 self.gap -= left as u64;
                 self.copied_left -= left as u64;
@@ -514,9 +561,9 @@ impl Patched {
             }
             // Less than what is left of the window.
             let start = at + self.gap as usize;
-            let end = self.window.len().min(start + 4);
+            let end = window.len().min(start + 4);
             let change = source.signed(Stream::Changes)?;
-            add(&mut self.window[start..end], change as u32);
+            add(&mut window[start..end], change as u32);
             self.copied_left -= (end - at) as u64;
             at = end;
             self.next_correction(source)?;

@@ -183,24 +183,50 @@ impl<'a> Streams<'a> {
     }
 }
 
-/// Reads the streams, taking a group whenever one is used up.
-pub(crate) struct Source<R> {
-    source: R,
-    decoders: [Option<Box<Decoder>>; STREAMS],
+/// What was read of the streams so far.
+#[derive(Default)]
+pub(crate) struct Decoders([Option<Box<Decoder>>; STREAMS]);
+
+impl Decoders {
+    /// Checks that everything was used, to the delta's last byte.
+    pub fn finish(self, mut from: impl Read) -> Result<(), Error> {
+        if self.0.iter().flatten().any(|decoder| decoder.left() > 0) {
+            return Err(Error::Format("bytes are left over"));
+        }
+        match from.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(Error::Format("bytes follow the end")),
+        }
+    }
 }
 
-impl<R: Read> Source<R> {
-    pub fn new(source: R) -> Source<R> {
+/// Reads the streams, taking a group whenever one is used up. Where the groups come from is no parameter of its type: all
+/// that is made of it is then compiled in this crate, to be quick, and once.
+pub(crate) struct Source<'a> {
+    from: &'a mut dyn Read,
+    decoders: &'a mut [Option<Box<Decoder>>; STREAMS],
+}
+
+impl<'a> Source<'a> {
+    pub fn new(from: &'a mut dyn Read, decoders: &'a mut Decoders) -> Source<'a> {
         Source {
-            source,
-            decoders: Default::default(),
+            from,
+            decoders: &mut decoders.0,
         }
     }
 
+    /// The next byte of a stream that is never primed.
+    #[inline]
     pub fn byte(&mut self, stream: Stream) -> Result<u8, Error> {
-        let mut byte = [0];
-        self.bytes(stream, &mut byte)?;
-        Ok(byte[0])
+        debug_assert!(!matches!(stream, Stream::Text | Stream::Binary));
+        loop {
+            if let Some(decoder) = &mut self.decoders[stream as usize]
+                && decoder.left() > 0
+            {
+                return decoder.byte();
+            }
+            self.group()?;
+        }
     }
 
     pub fn number(&mut self, stream: Stream) -> Result<u64, Error> {
@@ -241,17 +267,6 @@ impl<R: Read> Source<R> {
         self.decoders[stream].get_or_insert_with(|| Box::new(Decoder::new(tuning, window)))
     }
 
-    /// Checks that everything was used, to the delta's last byte.
-    pub fn finish(mut self) -> Result<(), Error> {
-        if self.decoders.iter().flatten().any(|decoder| decoder.left() > 0) {
-            return Err(Error::Format("bytes are left over"));
-        }
-        match self.source.read(&mut [0])? {
-            0 => Ok(()),
-            _ => Err(Error::Format("bytes follow the end")),
-        }
-    }
-
     fn group(&mut self) -> Result<(), Error> {
         let mut lengths = [(0, 0); STREAMS];
         let (mut packed_total, mut total) = (0, 0);
@@ -274,7 +289,7 @@ impl<R: Read> Source<R> {
         }
         for (stream, (length, packed)) in lengths.into_iter().enumerate() {
             let mut block = Vec::new();
-            (&mut self.source).take(packed).read_to_end(&mut block)?;
+            (&mut *self.from).take(packed).read_to_end(&mut block)?;
             if block.len() as u64 != packed {
                 return Err(Error::Format("the delta ends early"));
             }
@@ -290,11 +305,11 @@ impl<R: Read> Source<R> {
     }
 
     fn head_number(&mut self) -> Result<u64, Error> {
-        number::get(|| read_byte(&mut self.source))
+        number::get(|| read_byte(&mut *self.from))
     }
 }
 
-pub(crate) fn read_byte(source: &mut impl Read) -> Result<u8, Error> {
+pub(crate) fn read_byte(source: &mut (impl Read + ?Sized)) -> Result<u8, Error> {
     let mut byte = [0];
     match source.read_exact(&mut byte) {
         Ok(()) => Ok(byte[0]),

@@ -5,26 +5,26 @@
 //! end is cut: the encoder picks the value in its range with the most trailing zero bytes and leaves them out, the
 //! decoder reads zeros past the end.
 
-/// A probability that the next bit is 0, learned from those before.
+/// A probability that the next bit is 0, learned from those before: from the lowest 16 bits on, the quick estimate, the
+/// slow one, the number of bits seen so far up to [`SEEN`], and the mean. In one word, for all of it is read and written
+/// with every bit, and the mean with it, for the next bit waits for that.
 #[derive(Clone, Copy)]
-pub(super) struct Bit {
-    quick: u16,
-    slow: u16,
-    /// Bits seen so far, up to [`SEEN`].
-    seen: u8,
-}
+pub(super) struct Bit(u64);
 
 /// Bits after which the slow estimate has its final rate.
-const SEEN: u8 = 120;
+const SEEN: usize = 120;
 /// The quick estimate moves by at least this part (of 65536).
-const QUICK: u16 = 4200;
+const QUICK: u32 = 4200;
 
-/// 65536 / (n + 1.6): how far the n-th bit moves an estimate.
-const RATES: [u16; SEEN as usize + 1] = {
-    let mut rates = [0; SEEN as usize + 1];
+/// 65536 / (n + 1.6): how far the n-th bit moves the quick and the slow estimate. There are more than are used, so that
+/// no index of seven bits is beyond them.
+static RATES: [(u16, u16); 128] = {
+    let mut rates = [(0, 0); 128];
     let mut n = 0;
     while n < rates.len() {
-        rates[n] = (65536 * 5 / (5 * n as u32 + 8)) as u16;
+        let rate = 65536 * 5 / (5 * n as u32 + 8);
+        let quick = if rate > QUICK { rate } else { QUICK };
+        rates[n] = (quick as u16, rate as u16);
         n += 1;
     }
     rates
@@ -34,34 +34,31 @@ const RATES: [u16; SEEN as usize + 1] = {
 pub(super) const PRECISION: u32 = 13;
 
 impl Bit {
-    pub const NEW: Bit = Bit {
-        quick: 1 << 15,
-        slow: 1 << 15,
-        seen: 0,
-    };
+    pub const NEW: Bit = Bit::of(1 << 15, 1 << 15, 0);
+
+    const fn of(quick: u32, slow: u32, seen: usize) -> Bit {
+        let mean = (quick + slow) >> (17 - PRECISION);
+        Bit(quick as u64 | (slow as u64) << 16 | (seen as u64) << 32 | (mean as u64) << 48)
+    }
 
     /// The mean, never 0 nor 1 in [`PRECISION`] bits.
     #[inline(always)]
     pub fn zero(self) -> u32 {
-        (u32::from(self.quick) + u32::from(self.slow)) >> (17 - PRECISION)
+        (self.0 >> 48) as u32
     }
 
     #[inline(always)]
     pub fn learn(&mut self, bit: u32) {
-        let rate = RATES[usize::from(self.seen.min(SEEN))];
-        let (quick, slow) = (u32::from(rate.max(QUICK)), u32::from(rate));
-        let toward = |estimate: u16, rate: u32| -> u16 {
-            let estimate = u32::from(estimate);
-            let next = if bit == 0 {
-                estimate + (((65535 - estimate) * rate) >> 16)
-            } else {
-                estimate - ((estimate * rate) >> 16)
-            };
-            next as u16
+        let seen = (self.0 >> 32) as usize & 127;
+        let (quick, slow) = RATES[seen];
+        // Toward 0 the distance to 65535 shrinks, toward 1 the estimate itself.
+        let turned = bit.wrapping_sub(1) & 0xffff;
+        let toward = |estimate: u32, rate: u16| {
+            let distance = (estimate & 0xffff) ^ turned;
+            (distance - ((distance * u32::from(rate)) >> 16)) ^ turned
         };
-        self.quick = toward(self.quick, quick);
-        self.slow = toward(self.slow, slow);
-        self.seen = (self.seen + 1).min(SEEN);
+        let (quick, slow) = (toward(self.0 as u32, quick), toward((self.0 >> 16) as u32, slow));
+        *self = Bit::of(quick, slow, seen + usize::from(seen < SEEN));
     }
 }
 
@@ -161,66 +158,88 @@ impl Encoder {
     }
 }
 
-/// Reads bits from a block of bytes, and zeros after its end.
+/// Reads bits from a block of bytes, and zeros after its end. Small enough to be taken apart into registers: whoever reads
+/// many bits does so with a copy.
+#[derive(Clone, Copy)]
 pub(super) struct Decoder {
     range: u32,
     code: u32,
-    block: Vec<u8>,
     at: usize,
 }
 
 impl Decoder {
-    pub fn new(block: Vec<u8>) -> Decoder {
+    pub fn new(block: &[u8]) -> Decoder {
         let mut decoder = Decoder {
             range: u32::MAX,
             code: 0,
-            block,
             at: 0,
         };
         for _ in 0..4 {
-            decoder.shift();
+            decoder.shift(block);
         }
         decoder
     }
 
     #[inline(always)]
-    fn shift(&mut self) {
-        let byte = self.block.get(self.at).copied().unwrap_or(0);
+    fn shift(&mut self, block: &[u8]) {
+        let byte = block.get(self.at).copied().unwrap_or(0);
         self.at += 1;
         self.code = self.code << 8 | u32::from(byte);
     }
 
     #[inline(always)]
-    pub fn bit(&mut self, model: &mut Bit) -> u32 {
+    fn normalize(&mut self, block: &[u8]) {
+        // A probability has 13 bits and is at least 8: one shift may not be enough, two are.
+        if self.range < TOP {
+            self.range <<= 8;
+            self.shift(block);
+            if self.range < TOP {
+                self.range <<= 8;
+                self.shift(block);
+            }
+        }
+    }
+
+    /// A bit that is guessed well by what came before: the processor goes on with its guess.
+    #[inline(always)]
+    pub fn bit(&mut self, block: &[u8], model: &mut Bit) -> u32 {
         let bound = (self.range >> PRECISION) * model.zero();
-        let bit = if self.code < bound {
+        if self.code < bound {
             self.range = bound;
+            model.learn(0);
+            self.normalize(block);
             0
         } else {
             self.code -= bound;
             self.range -= bound;
+            model.learn(1);
+            self.normalize(block);
             1
-        };
-        model.learn(bit);
-        // A probability has 13 bits and is at least 8: one shift may not be enough.
-        while self.range < TOP {
-            self.range <<= 8;
-            self.shift();
         }
+    }
+
+    /// A bit that is guessed badly, without a branch.
+    #[inline(always)]
+    pub fn even_bit(&mut self, block: &[u8], model: &mut Bit) -> u32 {
+        let bound = (self.range >> PRECISION) * model.zero();
+        let bit = u32::from(self.code >= bound);
+        let mask = bit.wrapping_neg();
+        self.code -= bound & mask;
+        self.range = (self.range.wrapping_sub(bound) & mask) | (bound & !mask);
+        model.learn(bit);
+        self.normalize(block);
         bit
     }
 
-    pub fn plain(&mut self, count: u32) -> u32 {
+    #[inline(always)]
+    pub fn plain(&mut self, block: &[u8], count: u32) -> u32 {
         let mut value = 0;
         for _ in 0..count {
             self.range >>= 1;
             let bit = u32::from(self.code >= self.range);
-            self.code -= self.range * bit;
+            self.code -= self.range & bit.wrapping_neg();
             value = value << 1 | bit;
-            while self.range < TOP {
-                self.range <<= 8;
-                self.shift();
-            }
+            self.normalize(block);
         }
         value
     }
@@ -288,12 +307,12 @@ mod tests {
             "{} of {entropy_bytes}",
             block.len()
         );
-        let mut decoder = Decoder::new(block);
+        let mut decoder = Decoder::new(&block);
         let mut models = [Bit::NEW; 2];
         for (at, &bit) in bits.iter().enumerate() {
-            assert_eq!(decoder.bit(&mut models[at & 1]), bit);
+            assert_eq!(decoder.bit(&block, &mut models[at & 1]), bit);
             if at % 100 == 0 {
-                assert_eq!(decoder.plain(17), at as u32);
+                assert_eq!(decoder.plain(&block, 17), at as u32);
             }
         }
     }
@@ -308,9 +327,13 @@ mod tests {
             }
             let block = encoder.finish();
             assert!(block.len() <= 3);
-            let (mut decoder, mut model) = (Decoder::new(block), Bit::NEW);
+            let (mut decoder, mut model) = (Decoder::new(&block), Bit::NEW);
             for at in 0..12 {
-                assert_eq!(decoder.bit(&mut model), pattern >> at & 1);
+                let bit = match at % 2 {
+                    0 => decoder.bit(&block, &mut model),
+                    _ => decoder.even_bit(&block, &mut model),
+                };
+                assert_eq!(bit, pattern >> at & 1);
             }
         }
     }

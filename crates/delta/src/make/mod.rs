@@ -332,7 +332,9 @@ impl Writer<'_> {
         } else {
             split_padding(&raw, self.size_before)
         };
-        let base_blocks = planned.head.map(|head| self.base.blocks(head)).unwrap_or_default();
+        let mut buffer = Vec::new();
+        let base_blocks = planned.head.map(|head| self.base.blocks(head, &mut buffer));
+        let base_blocks = base_blocks.unwrap_or_default();
         // A base whose headers were too long to keep predicts nothing.
         let head = planned.head.filter(|_| !base_blocks.is_empty());
         let base_parts = base_blocks.split_last_chunk::<BLOCK>();
@@ -359,7 +361,7 @@ impl Writer<'_> {
             Some(_) => HeadBase::Named,
         };
         // The same file under the same name, and no header of it differs.
-        let as_it_is = body == Body::SameAsHead && blocks.is_some_and(|blocks| blocks == &base_blocks[..]);
+        let as_it_is = body == Body::SameAsHead && blocks.is_some_and(|blocks| blocks == base_blocks);
         let shape = Shape { base, raw: kind, body };
         self.streams.byte(Stream::Shapes, shape.byte());
         if let Some(head) = head {
