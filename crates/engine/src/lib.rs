@@ -44,6 +44,7 @@ pub mod net_change;
 mod net_names;
 mod pace;
 mod parts;
+mod pattern;
 pub mod prepare;
 pub mod progress;
 pub mod pull;
