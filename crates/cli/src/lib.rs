@@ -16,6 +16,7 @@ mod help;
 mod input;
 mod manifests;
 mod output;
+mod process;
 mod progress;
 mod remote;
 mod rows;

@@ -32,6 +32,7 @@ pub mod import;
 pub mod info;
 pub mod inspect;
 mod instruction;
+mod job;
 pub mod list;
 pub mod load;
 pub mod log_driver;
