@@ -1,8 +1,8 @@
 //! The command line client: docker's commands, options, texts and exit codes.
 //!
 //! [`main`] finds the command in the table of `commands`, reads its line with `flags`, and runs it with a `Cli`.
-//! Knows the Engine API and nothing of the engine: it works with any daemon that speaks the API.
-//! `manifest` alone asks registries itself, as docker's client does.
+//! Knows the Engine API and nothing of the engine: it works with any daemon that speaks the API. What docker's client does
+//! without a daemon and ours does not know how to do, another process of this binary does (`process`).
 
 mod cli;
 mod command;

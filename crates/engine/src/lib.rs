@@ -38,6 +38,7 @@ pub mod load;
 pub mod log_driver;
 pub mod logs;
 pub mod make_delta;
+pub mod manifest;
 mod mounts;
 mod names;
 pub mod net;
