@@ -3,10 +3,9 @@
 
 use crate::cli::Cli;
 use crate::command::Failure;
-use crate::config::auth_header;
 use crate::output::Output;
 use crate::process::{self, Process};
-use crate::{progress, terminal};
+use crate::progress::{self, Shown};
 use api::client::Request;
 use api::delta::{JOB, Job, Outcome};
 use api::stdcopy::{self, Stream};
@@ -39,8 +38,7 @@ pub fn by_daemon(
         && let Ok(reference) = Reference::parse(target)
     {
         let host = reference.repository().domain();
-        let credentials = cli.config.borrow().credentials(host);
-        request = request.header("X-Registry-Auth", auth_header(credentials.as_ref(), host));
+        request = request.header("X-Registry-Auth", cli.config.borrow().auth_header(host));
     }
     Ok(Box::new(cli.client.send(request)?.body))
 }
@@ -58,11 +56,9 @@ pub fn alone(cli: &Cli, job: Job) -> Result<Box<dyn Read>, Failure> {
 pub fn show(answer: Box<dyn Read>, output: Option<Output>) -> Result<(), Failure> {
     let apart = output.is_some();
     let (from, to) = io::pipe()?;
-    let lines = std::thread::spawn(move || match apart {
-        // Standard output may be the archive's.
-        true => progress::show(from, &mut io::stderr(), terminal::is_error()),
-        false => progress::show(from, &mut io::stdout(), terminal::is_output()),
-    });
+    // Standard output may be the archive's.
+    let shown = if apart { Shown::Error } else { Shown::Output };
+    let lines = std::thread::spawn(move || progress::show(from, shown));
     let mut archive = Archive {
         answer,
         left: 0,

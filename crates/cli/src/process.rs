@@ -4,7 +4,6 @@
 
 use crate::cli::Cli;
 use crate::command::Failure;
-use crate::config::auth_header;
 use api::stdcopy::{self, Stream};
 use json::Serialize;
 use oci::reference::Reference;
@@ -66,8 +65,7 @@ pub fn credentials<'a>(cli: &Cli, names: impl Iterator<Item = &'a Reference>) ->
     for name in names {
         let host = name.repository().domain();
         if !headers.contains_key(host) {
-            let credentials = cli.config.borrow().credentials(host);
-            headers.insert(host.to_string(), auth_header(credentials.as_ref(), host));
+            headers.insert(host.to_string(), cli.config.borrow().auth_header(host));
         }
     }
     headers
