@@ -259,14 +259,13 @@ fn names_archives_and_logins_beside_docker() {
                 "system what",
             ],
         );
-        // Docker's client names the request that it failed to send.
         let daemon = g.daemon();
         let directory = daemon.dir().display().to_string();
-        let read = daemon.cli().run(&["load", "-i", &directory]);
-        assert_eq!(
-            (read.code, read.err.trim()),
-            (1, format!("read {directory}: is a directory").as_str())
-        );
+        for line in [["load", "-i", &directory].as_slice(), &["import", &directory]] {
+            let [theirs, ours] = [daemon.docker(), daemon.cli()].map(|client| client.run(line));
+            assert_eq!(ours, theirs);
+            assert!(ours.code == 1 && ours.err.contains(": is a directory"), "{ours:?}");
+        }
         let list = daemon.cli().ok(&["image", "--help"]);
         let delta = "  delta       Make the delta that turns image SRC into image DEST, from each SRC\n";
         assert!(list.contains(delta), "{list}");
