@@ -35,6 +35,9 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Longest wait for a single read: then the connection counts as stalled.
     pub stall_timeout: Duration,
+    /// Bytes that the kernel may receive ahead of us, for who reads slower than the network gives: whatever was not read
+    /// when a pull ends comes again with the next. Nothing leaves it to the kernel, which makes it megabytes.
+    pub receive_buffer: Option<usize>,
     /// First wait before a blob is tried again; doubles up to 30 seconds.
     pub backoff: Duration,
 }
@@ -50,6 +53,7 @@ impl Default for Config {
             max_attempts: 5,
             proxies: Proxies::from_env(),
             connect_timeout: Duration::from_secs(30),
+            receive_buffer: None,
             stall_timeout: Duration::from_secs(60),
             backoff: Duration::from_secs(1),
         }
@@ -83,6 +87,7 @@ impl Registry {
             proxies: config.proxies.clone(),
             connect_timeout: config.connect_timeout,
             stall_timeout: config.stall_timeout,
+            receive_buffer: config.receive_buffer,
         });
         Registry(Arc::new(Shared {
             config,

@@ -86,7 +86,7 @@ impl Body {
         loop {
             let mut byte = [0u8];
             if self.take(&mut byte)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                return Err(cut_off());
             }
             match byte[0] {
                 b'\n' => return Ok(String::from_utf8_lossy(&line).trim_end().to_string()),
@@ -117,6 +117,11 @@ fn bad(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("read the daemon's answer: {what}"))
 }
 
+/// The daemon went in the middle of its answer: in Go's words.
+fn cut_off() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "unexpected EOF")
+}
+
 fn limit(out: usize, left: u64) -> usize {
     usize::try_from(left).unwrap_or(out).min(out)
 }
@@ -135,7 +140,7 @@ impl Read for Body {
                     let n = limit(out.len(), left);
                     let n = self.take(&mut out[..n])?;
                     if n == 0 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
+                        return Err(cut_off());
                     }
                     self.rest = Rest::Length(left - n as u64);
                     return Ok(n);
@@ -144,7 +149,7 @@ impl Read for Body {
                     let n = limit(out.len(), left);
                     let n = self.take(&mut out[..n])?;
                     if n == 0 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
+                        return Err(cut_off());
                     }
                     let left = left - n as u64;
                     self.rest = if left == 0 {

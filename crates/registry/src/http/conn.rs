@@ -50,6 +50,8 @@ pub struct Dial<'a> {
     pub connect_timeout: Duration,
     /// Longest wait for a single read or write.
     pub stall_timeout: Duration,
+    /// Bytes that may wait to be read.
+    pub receive_buffer: Option<usize>,
     pub cancel: &'a Cancel,
 }
 
@@ -68,6 +70,9 @@ impl Conn {
         let guard = dial.cancel.guard(&tcp).map_err(io)?;
         tcp.set_read_timeout(Some(dial.stall_timeout)).map_err(io)?;
         tcp.set_write_timeout(Some(dial.stall_timeout)).map_err(io)?;
+        if let Some(bytes) = dial.receive_buffer {
+            rustix::net::sockopt::set_socket_recv_buffer_size(&tcp, bytes).map_err(|e| io(e.into()))?;
+        }
         // Requests are small and answered at once; Nagle would hold the last piece back.
         tcp.set_nodelay(true).map_err(io)?;
         let mut conn = Conn {

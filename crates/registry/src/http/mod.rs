@@ -38,6 +38,7 @@ pub struct Settings {
     pub proxies: Proxies,
     pub connect_timeout: Duration,
     pub stall_timeout: Duration,
+    pub receive_buffer: Option<usize>,
 }
 
 /// What is sent along with a request.
@@ -148,6 +149,7 @@ impl Client {
             tls: self.tls_for(&request.url, request.insecure)?,
             connect_timeout: self.settings.connect_timeout,
             stall_timeout: self.settings.stall_timeout,
+            receive_buffer: self.settings.receive_buffer,
             cancel,
         };
         let opened = Conn::open(&dial);
