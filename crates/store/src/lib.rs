@@ -43,7 +43,7 @@ pub mod volume_mounts;
 pub mod volumes;
 mod walk;
 
-pub use base::{BaseFiles, BaseLayer};
+pub use base::{BaseFiles, BaseLayer, Elsewhere};
 pub use base_tar::{BaseTar, OtherStore};
 pub use changes::{Change, ChangeKind};
 pub use containers::Containers;
@@ -55,7 +55,7 @@ pub use layers::{ChainId, DiffId, LayerId, LayerInfo, Layers};
 pub use layout::{Layout, foreign_driver};
 pub use partial::Partial;
 pub use rw::{RwLayer, RwLayers};
-pub use spool::Spooled;
+pub use spool::{Kept, Spooled};
 pub use staged::{StagedLayer, UnpackedLayer};
 pub use sweep::Swept;
 pub use tags::Tags;

@@ -7,7 +7,7 @@ use crate::error::{Doing, Error, Result};
 use crate::layers::{self, DiffId, LayerId, LayerInfo, Layers};
 use crate::partial::{self, Partial};
 use crate::restart::Restartable;
-use crate::spool::{Spool, Spooled};
+use crate::spool::{Kept, Spool, Spooled};
 use crate::unpack::{self, Outcome, Reuse, Shared, Target};
 use crate::{durable, id, overlay};
 use delta::Delta;
@@ -106,6 +106,11 @@ impl StagedLayer {
         };
         self.spool = Some(spool.clone());
         Ok(Spooled::new(before, rest, Some(spool)))
+    }
+
+    /// What will have come of the delta of [`StagedLayer::keep_delta`] when this is read, for another try with it.
+    pub fn kept_delta(&self) -> Option<Kept> {
+        self.spool.clone().map(Kept::new)
     }
 
     /// Unpacks an uncompressed tar that is made, from its first byte on, of a delta of [`StagedLayer::keep_delta`]. As

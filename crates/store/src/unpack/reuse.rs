@@ -12,7 +12,7 @@
 use super::tree::layer_xattrs;
 use crate::base::{BaseFiles, Opened};
 use crate::rebuild::{Passing, open};
-use delta::{Content, FileId, Hint, Hints};
+use delta::{Content, FileId, Hint, Hints, State, Wanted};
 use oci::tar::{Entry, Kind};
 use rustix::fs::Stat;
 use std::cell::RefCell;
@@ -79,6 +79,20 @@ impl delta::Contents for Shared {
         let mut known = self.0.borrow_mut();
         known.base.close();
         known.made(entry)?.read_exact_at(into, offset)
+    }
+
+    fn state(&mut self, file: FileId) -> State {
+        let mut known = self.0.borrow_mut();
+        known.made = None;
+        known.base.state(file)
+    }
+
+    fn begin_elsewhere(&mut self, wanted: &Wanted<'_>) -> io::Result<()> {
+        self.0.borrow_mut().base.begin_elsewhere(wanted)
+    }
+
+    fn read_elsewhere(&mut self, into: &mut [u8]) -> io::Result<()> {
+        self.0.borrow_mut().base.read_elsewhere(into)
     }
 }
 
