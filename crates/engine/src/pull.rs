@@ -14,6 +14,7 @@ use crate::download::{Download, Failure, about, blob_kind, kind_of};
 use crate::error::{Context, Error, Kind, Result};
 use crate::find_delta::{self, Candidate, Found, Missing, Mode};
 use crate::progress::{Progress, Total};
+use crate::rescue::{Rescue, Rescued};
 use crate::undo::{self, Undo};
 use crate::{Engine, balena_delta, image};
 use oci::config::ImageConfig;
@@ -576,8 +577,9 @@ impl<'a> Work<'a> {
         let engine = self.engine;
         let layer = loop {
             let (resumed, mut delta) = (arriving.offset > 0, arriving.delta.take());
+            let rescue = Rescue::new(self.repository, job.descriptor, &engine.pace);
             let made = match &mut delta {
-                Some((_, held)) => apply(held, top.map(LayerId::chain_id), job, arriving),
+                Some((_, held)) => apply(held, top.map(LayerId::chain_id), job, arriving, &rescue),
                 None => receive(engine, top.map(LayerId::chain_id), job.descriptor, arriving),
             };
             let made = made.and_then(|unpacked| {
@@ -589,7 +591,7 @@ impl<'a> Work<'a> {
             }
             match (made, delta) {
                 (Ok(layer), Some((delta, _))) => {
-                    self.applied(job, &delta, saved)?;
+                    self.applied(job, &delta, rescue.rescued(), saved)?;
                     break layer;
                 }
                 (Ok(layer), None) => {
@@ -641,8 +643,13 @@ impl<'a> Work<'a> {
     }
 
     /// Says what a delta saved, and forgets what an earlier pull left of the blob.
-    fn applied(&self, job: &Job<'_>, delta: &Candidate, saved: &mut Saved) -> Result<()> {
-        let (bytes, instead_of) = (delta.descriptor.size, job.descriptor.size);
+    fn applied(&self, job: &Job<'_>, delta: &Candidate, rescued: Option<Rescued>, saved: &mut Saved) -> Result<()> {
+        if let Some(rescued) = rescued {
+            log::warn!("layer {}: {rescued}", job.descriptor.digest);
+            self.progress.status(job.short(), rescued.to_string())?;
+        }
+        let more = rescued.map_or(0, |rescued| rescued.bytes);
+        let (bytes, instead_of) = (delta.descriptor.size.saturating_add(more), job.descriptor.size);
         let from = find_delta::base_name(self.engine, &delta.bases);
         self.progress
             .status(job.short(), delta_text(&from, bytes, instead_of))?;
@@ -768,11 +775,17 @@ fn apply(
     below: Option<&ChainId>,
     job: &Job<'_>,
     arriving: Arriving<'_>,
+    rescue: &Rescue,
 ) -> Result<UnpackedLayer, Failure> {
-    let partial = arriving.partial;
-    arriving.download.unpack(job.descriptor, |delta| {
-        apply_delta::unpack(held, below, job.diff, partial, delta)
-    })
+    let target = apply_delta::Target {
+        below,
+        diff: job.diff,
+        partial: arriving.partial,
+        rescue: Some(rescue),
+    };
+    arriving
+        .download
+        .unpack(job.descriptor, |delta| apply_delta::unpack(held, target, delta))
 }
 
 fn blob_error(error: BlobError, reference: &Reference) -> Error {

@@ -30,6 +30,9 @@ pub const TABLE: u64 = 64 << 20;
 /// Most chunks of all files.
 const CHUNKS: usize = 1 << 17;
 
+/// Most bytes of other files before a chunk in its member.
+const INNER: u32 = 64 << 20;
+
 /// The table's name in its tar.
 const NAME: &[u8] = b"stargz.index.json";
 
@@ -98,12 +101,14 @@ impl Table {
     }
 
     fn in_zstd(last: &[u8], size: u64) -> Option<Table> {
-        // Position, length, length without compression, type; later, the same of tar-split; a magic.
+        // Position, length, length without compression, type; later, the same of tar-split; a magic, which was another
+        // before containers/storage had tar-split there.
         for length in [64, 40] {
             let at = last.len().checked_sub(8 + length)?;
             let (frame, numbers) = last[at..].split_at(8);
             let wanted = [0x50, 0x2a, 0x4d, 0x18, length as u8, 0, 0, 0];
-            if frame != wanted || !numbers.ends_with(b"GnUlInUx") {
+            let is_footer = numbers.ends_with(b"GNUlInUx") || numbers.ends_with(b"GnUlInUx");
+            if frame != wanted || !is_footer {
                 continue;
             }
             let number = |at: usize| numbers[at * 8..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
@@ -218,6 +223,9 @@ impl Index {
             if index.chunks.len() >= CHUNKS {
                 return Err(IndexError::Wrong("it has too many chunks"));
             }
+            if entry.inner_offset > INNER {
+                return Err(IndexError::Wrong("too much lies before a chunk"));
+            }
             if entry.offset >= end {
                 return Err(IndexError::Wrong("a chunk lies behind the chunks"));
             }
@@ -258,7 +266,7 @@ impl Index {
         self.key.hash_one(parts)
     }
 
-    /// The parts of a file of this name in a tar, in order, if the table has exactly one of this size.
+    /// The parts of a file of this name in a tar, in order, if the table has exactly one that can have this size.
     pub fn file(&self, name: &[u8], size: u64) -> Option<Vec<Part>> {
         let name = self.hash(name);
         let from = self.chunks.partition_point(|chunk| chunk.name < name);

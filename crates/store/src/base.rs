@@ -184,7 +184,8 @@ impl BaseFiles {
         }
     }
 
-    /// The files among those of these names in a layer of which the content is not what it was.
+    /// The files among those of these names in a layer that are there, of the size that they had, and of which the
+    /// content is not what it was.
     pub fn find_changed(&mut self, layer: u32, names: &HashSet<String>) -> Vec<FileId> {
         let base = usize::try_from(layer).ok().and_then(|at| self.layers.get(at));
         let Some(known) = base.map(|base| base.layer.clone()) else {
@@ -197,7 +198,9 @@ impl BaseFiles {
         let with_content = (0..known.entries()).filter(|&entry| known.size(entry) > 0);
         let named: Vec<u32> = with_content.filter(is_named).collect();
         let files = named.into_iter().map(|entry| FileId { layer, entry });
-        files.filter(|&file| !self.is_as_it_was(file, &known)).collect()
+        files
+            .filter(|&file| self.open(file).is_ok() && !self.is_as_it_was(file, &known))
+            .collect()
     }
 
     fn is_as_it_was(&mut self, file: FileId, known: &Layer) -> bool {

@@ -107,8 +107,9 @@ impl<R: Read> Read for Decompressed<R> {
     }
 }
 
-/// Largest window of a part of a blob, as a power of two: 8 MiB is what every reader of zstd is to have (RFC 8878, 3.1.1.1.2).
-const PART_WINDOW: u32 = 23;
+/// Largest window of a part of a blob, as a power of two: 32 MiB is what skopeo's encoder says for large layers. It is
+/// room that is taken, but used only as far as content comes.
+const PART_WINDOW: u32 = 25;
 
 /// Takes the compression of a part of a blob away, gzip members or zstd frames. Of a part nobody vouches for anything, so
 /// nothing else is tried, and it cannot ask for much memory.

@@ -64,6 +64,7 @@ fn tables_that_lie() {
         r#"{"type":"reg","name":"a","size":1,"offset":-5}"#,
         r#"{"type":"reg","name":"a","size":18446744073709551616,"offset":5}"#,
         r#"{"type":"reg","name":"a","size":1,"offset":"5"}"#,
+        r#"{"type":"reg","name":"a","size":1,"offset":5,"innerOffset":99999999}"#,
     ] {
         assert!(with(bad).is_err(), "{bad}");
     }
@@ -124,11 +125,11 @@ fn footer_of_gzip(offset: u64) -> Vec<u8> {
     footer
 }
 
-fn footer_of_zstd(numbers: &[u64]) -> Vec<u8> {
+fn footer_of_zstd(numbers: &[u64], magic: &[u8; 8]) -> Vec<u8> {
     let mut footer = b"\x50\x2a\x4d\x18".to_vec();
     footer.extend_from_slice(&(8 * numbers.len() as u32 + 8).to_le_bytes());
     footer.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-    footer.extend_from_slice(b"GnUlInUx");
+    footer.extend_from_slice(magic);
     footer
 }
 
@@ -146,12 +147,18 @@ fn where_tables_lie() {
     assert_eq!(Table::find(&footer_of_gzip(0x2000), 0x2000), None);
     assert_eq!(Table::find(&footer_of_gzip(u64::MAX), 0x2000), None);
     for numbers in [&[100, 50, 900, 1][..], &[100, 50, 900, 1, 150, 20, 70]] {
-        let zstd = padded(&footer_of_zstd(numbers));
-        assert_eq!(Table::find(&zstd, 400), table(Format::ZstdChunked, 100, 150));
-        assert_eq!(Table::find(&zstd, 149), None);
+        for magic in [b"GNUlInUx", b"GnUlInUx"] {
+            let zstd = padded(&footer_of_zstd(numbers, magic));
+            assert_eq!(Table::find(&zstd, 400), table(Format::ZstdChunked, 100, 150));
+            assert_eq!(Table::find(&zstd, 149), None);
+        }
+        assert_eq!(Table::find(&footer_of_zstd(numbers, b"GNULinux"), 400), None);
     }
-    assert_eq!(Table::find(&footer_of_zstd(&[100, 50, 900, 2]), 400), None);
-    assert_eq!(Table::find(&footer_of_zstd(&[u64::MAX, 50, 900, 1]), 400), None);
+    assert_eq!(Table::find(&footer_of_zstd(&[100, 50, 900, 2], b"GNUlInUx"), 400), None);
+    assert_eq!(
+        Table::find(&footer_of_zstd(&[u64::MAX, 50, 900, 1], b"GNUlInUx"), 400),
+        None
+    );
     for at in 0..gzip.len() {
         // The time, and what made it, may be any.
         let mut other = gzip.clone();
