@@ -14,6 +14,7 @@ use crate::download::{Download, Failure, about, blob_kind, kind_of};
 use crate::error::{Context, Error, Kind, Result};
 use crate::find_delta::{self, Candidate, Found, Missing, Mode};
 use crate::progress::{Progress, Total};
+use crate::repair::{self, Damaged};
 use crate::rescue::{Rescue, Rescued};
 use crate::undo::{self, Undo};
 use crate::{Engine, balena_delta, image};
@@ -382,7 +383,12 @@ fn fetch_layers(
     for (index, descriptor) in manifest.layers[..have].iter().enumerate() {
         let below = index.checked_sub(1).map(|below| &chains[below]);
         if engine.store.layers.is_damaged(&chains[index]) {
-            replace(engine, repository, descriptor, below, &chains[index], progress)?;
+            let damaged = Damaged {
+                descriptor,
+                below,
+                chain: &chains[index],
+            };
+            repair::layer(engine, repository, &damaged, progress, cancel)?;
         } else {
             progress.status(descriptor.digest.short(), "Already exists")?;
         }
@@ -721,39 +727,6 @@ fn start_download<'a>(
         partial,
         delta: None,
     })
-}
-
-/// Fetches a layer that was found damaged once more, and puts it in the place of what is there.
-fn replace(
-    engine: &Engine,
-    repository: &Repository,
-    descriptor: &Descriptor,
-    below: Option<&ChainId>,
-    chain: &ChainId,
-    progress: &Progress,
-) -> Result<()> {
-    let short = descriptor.digest.short();
-    let Some(damaged) = engine.store.layers.get(chain) else {
-        return Err(Error::not_found(format!("layer {short} went away")));
-    };
-    let is_mounted = || !engine.store.rw.mounted_on(chain).is_empty();
-    if is_mounted() {
-        // What runs goes on with what it has, and so does whoever starts another of it.
-        log::warn!("layer {short} is damaged and in use: fetched when no running container has it");
-        return progress.status(short, "Already exists, damaged, in use");
-    }
-    progress.status(short, "Pulling fs layer")?;
-    let meter = progress.meter(short, descriptor.size, &progress.total(descriptor.size));
-    let download = Download::start(engine, repository, descriptor, 0, meter)?;
-    let stage = || engine.store.layers.stage_pull(below, None);
-    download
-        .unpack(descriptor, |blob| stage()?.unpack_blob(blob))
-        .and_then(|unpacked| {
-            let replaced = unpacked.replace(&damaged, is_mounted);
-            replaced.map_err(|e| about(descriptor, e))
-        })
-        .map_err(|failure| failure.error)?;
-    progress.status(short, "Pull complete")
 }
 
 /// Unpacks a blob as it arrives.

@@ -26,6 +26,7 @@ mod layout;
 mod lock;
 pub mod mount_points;
 mod overlay;
+mod own_tar;
 mod partial;
 mod rebuild;
 mod reserve;

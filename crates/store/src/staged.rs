@@ -91,6 +91,21 @@ impl StagedLayer {
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
+    /// The same of a tar of which some files need not be written.
+    pub(crate) fn unpack_linking(self, tar: &mut dyn Read, reuse: Reuse) -> Result<UnpackedLayer> {
+        let outcome = self.run(tar, None, None, Some(reuse))?;
+        Ok(UnpackedLayer { staged: self, outcome })
+    }
+
+    /// Where its files are put.
+    pub(crate) fn diff(&self) -> PathBuf {
+        self.layers.layout().overlay_layer(&self.cache_id).join("diff")
+    }
+
+    pub(crate) fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
     /// A delta as it is to be read for [`StagedLayer::unpack_delta`]: `rest` are its bytes from [`Partial::offset`] on,
     /// before which come those that an earlier pull kept. What comes is kept for the next one.
     pub fn keep_delta<R: Read>(&mut self, rest: R) -> Result<Spooled<R>> {
@@ -163,7 +178,7 @@ impl StagedLayer {
             },
             other => Error::Invalid(other.to_string()),
         };
-        let root = durable::open_directory(&self.layers.layout().overlay_layer(&self.cache_id).join("diff"))?;
+        let root = durable::open_directory(&self.diff())?;
         let parent = self.parent.as_ref().map(LayerId::chain_id);
         let below: Vec<_> = parent.map(|parent| self.layers.chain(parent)).unwrap_or_default();
         let below: Vec<_> = below.into_iter().map(|(chain, _)| chain).collect();
@@ -238,7 +253,7 @@ impl StagedLayer {
         reuse: Option<Reuse>,
     ) -> Result<Outcome> {
         let target = Target {
-            diff: &self.layers.layout().overlay_layer(&self.cache_id).join("diff"),
+            diff: &self.diff(),
             tar_split: &self.record.join(TAR_SPLIT),
             from: from.map(|checkpoint| &checkpoint.place),
             keeper,
