@@ -46,11 +46,12 @@ pub(crate) fn layer(
     let mut tell = |name: &str, _: &str| {
         names.insert(name.to_owned());
     };
-    if engine.store.layers.verify(&old, true, &mut tell)?.damaged == 0 {
+    let verified = engine.store.layers.verify(&old, true, &mut tell);
+    if verified.as_ref().is_ok_and(|verified| verified.damaged == 0) {
         return progress.status(short, "Already exists");
     }
     let rescue = Rescue::new(repository, descriptor, &engine.pace);
-    let made = out_of_itself(engine, damaged, &old, &names, &rescue);
+    let made = verified.and_then(|_| out_of_itself(engine, damaged, &old, &names, &rescue));
     let made = made.and_then(|made| made.replace(&old, is_mounted));
     if cancel.is_set() {
         return Err(Error::cancelled());

@@ -27,6 +27,9 @@ pub const FOOTER: u64 = 72;
 /// Most bytes of a table without compression: half a kilobyte a chunk.
 pub const TABLE: u64 = 64 << 20;
 
+/// And with it.
+const PACKED: u64 = 16 << 20;
+
 /// Most chunks of all files.
 const CHUNKS: usize = 1 << 17;
 
@@ -74,7 +77,7 @@ impl Table {
 
     fn chunked(start: u64, length: u64, kind: u64, size: u64) -> Option<Table> {
         let end = start.checked_add(length)?;
-        (kind == 1 && length > 0 && end <= size).then_some(Table {
+        (kind == 1 && (1..=PACKED).contains(&length) && end <= size).then_some(Table {
             format: Format::ZstdChunked,
             start,
             end,
@@ -93,7 +96,8 @@ impl Table {
         let offset = std::str::from_utf8(offset).ok().filter(|_| is_footer)?;
         let start = u64::from_str_radix(offset, 16).ok()?;
         let end = size.checked_sub(51)?;
-        (start < end).then_some(Table {
+        let length = end.checked_sub(start)?;
+        (1..=PACKED).contains(&length).then_some(Table {
             format: Format::Estargz,
             start,
             end,

@@ -146,6 +146,7 @@ fn where_tables_lie() {
     );
     assert_eq!(Table::find(&footer_of_gzip(0x2000), 0x2000), None);
     assert_eq!(Table::find(&footer_of_gzip(u64::MAX), 0x2000), None);
+    assert_eq!(Table::find(&gzip, 1 << 30), None);
     for numbers in [&[100, 50, 900, 1][..], &[100, 50, 900, 1, 150, 20, 70]] {
         for magic in [b"GNUlInUx", b"GnUlInUx"] {
             let zstd = padded(&footer_of_zstd(numbers, magic));
