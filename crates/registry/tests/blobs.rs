@@ -326,6 +326,25 @@ fn a_part_of_a_blob() {
 }
 
 #[test]
+fn a_part_is_asked_for_where_a_redirect_leads() {
+    let (bytes, descriptor) = blob(SIZE);
+    let sent = bytes.clone();
+    let storage = Double::start(move |request, _, stream| {
+        assert_eq!(request.header("authorization"), None);
+        part(request, stream, &sent, SIZE);
+    });
+    let target = format!("http://127.0.0.1:{}/data", storage.port);
+    let double = Double::start(move |request, _, stream| {
+        assert_eq!(request.header("authorization"), Some("Bearer mine"));
+        answer(stream, "307 Temporary Redirect", &[("Location", &target)], b"moved");
+    });
+    let session = client().repository(&double.reference(), Auth::RegistryToken("mine".into()));
+    let reader = session.unwrap().blob_part(&descriptor, 1000..3000).unwrap();
+    assert!(read(reader).unwrap() == bytes[1000..3000]);
+    assert_eq!(storage.requests()[0].header("range"), Some("bytes=1000-2999"));
+}
+
+#[test]
 fn no_whole_blob_comes_for_a_part() {
     let (bytes, descriptor) = blob(SIZE);
     for case in 0..5 {
