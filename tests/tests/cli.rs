@@ -208,3 +208,63 @@ fn a_shell_on_a_terminal() {
         assert_eq!(daemon.left_behind(), Vec::<String>::new());
     });
 }
+
+/// Whose help is shown, where it goes, and what is said of `-h`; the texts of help are ours.
+#[test]
+fn which_help_is_shown() {
+    ground::run(|g| {
+        let home = tempfile::tempdir().unwrap();
+        let name = home.path().join("docker");
+        std::os::unix::fs::symlink(&g.binary, &name).unwrap();
+        let socket = home.path().join("no-daemon");
+        let clients =
+            [std::path::PathBuf::from("docker"), name].map(|program| Client::new(program, &socket, home.path()));
+        for line in [
+            "",
+            "-h",
+            "help",
+            "help ps",
+            "help container",
+            "help container ls",
+            "--help",
+            "--help=0",
+            "--help ps",
+            "--help foo",
+            "--help container",
+            "--help container foo",
+            "--help container ls",
+            "--help --version",
+            "foo --help",
+            "foo -h",
+            "container",
+            "container -h",
+            "container --help",
+            "container --help=false",
+            "container --help ls",
+            "container foo --help",
+            "container foo -h",
+            "container ls -h",
+            "ps --help",
+            "ps -h",
+            "ps -qh",
+            "ps a b --help",
+            "ps --help=0 --help",
+            "run --help x --foo",
+            "run x --help",
+            "exec --help=true",
+        ] {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [theirs, ours] = clients.each_ref().map(|client| {
+                let ran = client.run(&words);
+                let said = |text: &str| {
+                    let lines = text
+                        .lines()
+                        .filter(|line| line.starts_with("Usage:") || line.contains("-h "));
+                    lines.map(str::to_owned).collect::<Vec<_>>()
+                };
+                (ran.code, said(&ran.out), said(&ran.err))
+            });
+            assert_eq!(ours, theirs, "{line}");
+        }
+    });
+}

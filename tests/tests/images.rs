@@ -50,6 +50,24 @@ fn beside_docker() {
                 "history -q two",
                 "history --format {{.CreatedBy}}|{{.Size}} two",
                 "history none",
+                // Of what was made here the steps are images.
+                "create --name made --network none one:1 sh",
+                "commit made made:1",
+                "history --format {{.ID}}|{{.Size}} made:1",
+                "images --format {{.Repository}}:{{.Tag}} --filter since=made:1",
+                "import -c CMD_a DIR/none made:2",
+                "export -o DIR/made.tar made",
+                "import DIR/made.tar made:2",
+                "import DIR/made.tar made:3",
+                "images --format {{.Repository}}:{{.Tag}} --filter since=made:2",
+                "images --format {{.Repository}}:{{.Tag}} --filter since=made:1",
+                "images --format {{.Repository}}:{{.Tag}} --filter before=made:3 made",
+                "images --format {{.Repository}}:{{.Tag}} --filter reference=[^a-l]?de:[13]",
+                "images --format {{.Repository}}:{{.Tag}} --filter reference=m\\ade:*[!3]",
+                "images --filter reference=[",
+                "images --filter reference=made:[2",
+                "rm made",
+                "rmi made:1 made:2 made:3",
                 "image inspect -f {{.RepoTags}}|{{.RepoDigests}}|{{.Size}}|{{.Os}} one:1",
                 "rmi none",
                 "rmi one:none",
@@ -241,14 +259,13 @@ fn names_archives_and_logins_beside_docker() {
                 "system what",
             ],
         );
-        // Docker's client names the request that it failed to send.
         let daemon = g.daemon();
         let directory = daemon.dir().display().to_string();
-        let read = daemon.cli().run(&["load", "-i", &directory]);
-        assert_eq!(
-            (read.code, read.err.trim()),
-            (1, format!("read {directory}: is a directory").as_str())
-        );
+        for line in [["load", "-i", &directory].as_slice(), &["import", &directory]] {
+            let [theirs, ours] = [daemon.docker(), daemon.cli()].map(|client| client.run(line));
+            assert_eq!(ours, theirs);
+            assert!(ours.code == 1 && ours.err.contains(": is a directory"), "{ours:?}");
+        }
         let list = daemon.cli().ok(&["image", "--help"]);
         let delta = "  delta       Make the delta that turns image SRC into image DEST, from each SRC\n";
         assert!(list.contains(delta), "{list}");

@@ -6,9 +6,11 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
-use tests::client::Ran;
+use tests::client::{Ran, finish, within};
 use tests::image::{INDEX, Image, Layer, SCHEMA2, Tar, sha256};
 use tests::registry::{PASSWORD, USER, forward};
 use tests::{Client, Ground, Registry, ground, http};
@@ -49,6 +51,22 @@ impl Side {
 
     fn lists(&self) -> PathBuf {
         self.home.path().join(".docker/manifests")
+    }
+
+    /// The same with some of its environment.
+    fn say_with(&self, line: &str, registry: &str, environment: &[(&str, &str)]) -> Ran {
+        let words: Vec<String> = line.split(' ').map(|word| named(word, registry)).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut command = self.client.command(&[&["manifest"], &words[..]].concat());
+        command.envs(environment.iter().copied());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        finish(child, Duration::from_secs(60))
+    }
+
+    fn configure(&self, config: &Value) {
+        let directory = self.home.path().join(".docker");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("config.json"), config.to_string()).unwrap();
     }
 
     /// All files of the store, a registry's port left out.
@@ -506,7 +524,7 @@ fn who_may_be_asked() {
                     None => json!({}),
                     Some(_) => json!({"auths": {&there: {"auth": auth}}}),
                 };
-                fs::write(side.home.path().join(".docker/config.json"), config.to_string()).unwrap();
+                side.configure(&config);
             }
             if password == Some(PASSWORD) {
                 // There is something to be had now.
@@ -520,7 +538,7 @@ fn who_may_be_asked() {
         }
         // The password is not good any more.
         for side in &sides {
-            fs::write(side.home.path().join(".docker/config.json"), "{}").unwrap();
+            side.configure(&json!({}));
         }
         assert_eq!(compare("push R/app:l", &there).code, 1);
     });
@@ -584,6 +602,11 @@ fn converse(mut out: TcpStream, answers: &Answers) -> std::io::Result<()> {
             body.len()
         );
         out.write_all(head.as_bytes())?;
+        if method == "CONNECT" {
+            // Who is behind it speaks no TLS.
+            reader.fill_buf()?;
+            return out.write_all(b"HTTP/1.0 400 x\r\n\r\n");
+        }
         if method != "HEAD" {
             out.write_all(&body)?;
         }
@@ -701,5 +724,201 @@ fn hostile_registries() {
             "{}",
             ran.err
         );
+    });
+}
+
+/// The environment's proxy is asked, and a program that keeps the password.
+#[test]
+fn proxies_and_helpers() {
+    ground::run(|g| {
+        let sides = [Side::docker(), Side::ours(g)];
+        let image = image("arm", "v7").into_schema2();
+        let shown = String::from_utf8(image.manifest.clone()).unwrap();
+        let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let heard = asked.clone();
+        let proxy = double(Arc::new(move |method, target: &str| {
+            heard.lock().unwrap().push(format!("{method} {target}"));
+            match target.strip_prefix("http://far.example:5000/v2/") {
+                Some("") => (200, "application/json", b"{}".to_vec()),
+                Some(path) if path.starts_with("app/manifests/") => (200, SCHEMA2, image.manifest.clone()),
+                Some(path) if path.starts_with("app/blobs/") => (200, "x", image.config.clone()),
+                None if method == "CONNECT" => (200, "x", Vec::new()),
+                _ => (502, "text/plain", b"no".to_vec()),
+            }
+        }));
+        let proxy = format!("http://{proxy}");
+        let environment = [("HTTP_PROXY", proxy.as_str()), ("HTTPS_PROXY", proxy.as_str())];
+        for side in &sides {
+            let ran = side.say_with("inspect --insecure R/app:1", "far.example:5000", &environment);
+            assert_eq!(ran.code, 0, "{}", ran.err);
+            assert_eq!(
+                serde_json::from_str::<Value>(&ran.out).unwrap(),
+                serde_json::from_str::<Value>(&shown).unwrap()
+            );
+            let asked = std::mem::take(&mut *asked.lock().unwrap());
+            let first = "CONNECT far.example:5000";
+            assert!(asked[0].starts_with(first) && asked.len() > 2, "{asked:?}");
+            let ran = side.say_with("inspect R/app:1", "far.example:5000", &environment);
+            assert_eq!(ran.code, 1, "{}", ran.out);
+        }
+        let locked = Registry::with_password().unwrap();
+        let there = format!("127.0.0.1:{}", locked.port);
+        assert_eq!(push_with_password(&locked, &self::image("arm", "v7")), 201);
+        let programs = tempfile::tempdir().unwrap();
+        let helper = programs.path().join("docker-credential-kept");
+        let kept = json!({"ServerURL": there, "Username": USER, "Secret": PASSWORD});
+        fs::write(
+            &helper,
+            format!("#!/bin/sh\n[ \"$1\" = get ] && cat >/dev/null && echo '{kept}'\n"),
+        )
+        .unwrap();
+        fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+        for (config, good) in [
+            (json!({"credsStore": "kept"}), true),
+            (json!({"credHelpers": {&there: "kept"}}), true),
+            (json!({"credHelpers": {"elsewhere.example": "kept"}}), false),
+        ] {
+            let said = sides.each_ref().map(|side| {
+                side.configure(&config);
+                [
+                    "inspect --insecure R/app:1",
+                    "create --insecure R/app:l R/app:1",
+                    "push -p R/app:l",
+                ]
+                .map(|line| side.say_with(line, &there, &[("PATH", &path)]))
+            });
+            assert_eq!(said[0], said[1], "{config}");
+            assert!(said[1].iter().all(|ran| (ran.code == 0) == good), "{config}: {said:?}");
+        }
+    });
+}
+
+/// The process of this name that a process started.
+fn started_by(parent: u32, name: &str) -> Option<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers.find(|pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        status.lines().any(|line| line == format!("PPid:\t{parent}")) && words.starts_with(name.as_bytes())
+    })
+}
+
+fn signal(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// What asks the registries shows nobody the password, is missed when it is killed, and ends with the client whatever
+/// ends that.
+#[test]
+fn the_process_that_asks() {
+    use rustix::process::Signal;
+    ground::run(|g| {
+        let side = Side::ours(g);
+        // A registry that never answers.
+        let there = double(Arc::new(|_, _| {
+            loop {
+                std::thread::park();
+            }
+        }));
+        let auth = oci::base64::encode(format!("{USER}:{PASSWORD}").as_bytes());
+        side.configure(&json!({"auths": {&there: {"auth": auth}}}));
+        let (one, other) = (format!("{there}/app:1"), format!("{there}/app:2"));
+        let lines: [(&str, &[&str]); 2] = [
+            ("balena-engine-manifest", &["manifest", "inspect", "--insecure", &one]),
+            (
+                "balena-engine-delta",
+                &[
+                    "image",
+                    "delta",
+                    "--registry",
+                    "--dry-run",
+                    "--insecure-registry",
+                    &there,
+                    &one,
+                    &other,
+                ],
+            ),
+        ];
+        for (name, line) in lines {
+            let start = || {
+                let client = side.client.spawn(line);
+                let mut found = None;
+                let up = within(Duration::from_secs(20), || {
+                    found = started_by(client.id(), name);
+                    found.is_some()
+                });
+                assert!(up, "{name} is started");
+                (client, found.unwrap())
+            };
+            let (client, process) = start();
+            for file in ["cmdline", "environ"] {
+                let bytes = fs::read(format!("/proc/{process}/{file}")).unwrap();
+                let text = String::from_utf8_lossy(&bytes);
+                assert!(!text.contains(PASSWORD) && !text.contains(&auth), "{file}: {text}");
+            }
+            signal(process, Signal::KILL);
+            let ran = finish(client, Duration::from_secs(20));
+            let expected = format!("{name} ended with signal: 9 (SIGKILL)\n");
+            assert_eq!((ran.code, ran.out.as_str(), ran.err), (1, "", expected));
+            for end in [Signal::INT, Signal::TERM, Signal::KILL] {
+                let (mut client, process) = start();
+                signal(client.id(), end);
+                client.wait().unwrap();
+                let gone = || !Path::new(&format!("/proc/{process}/cwd")).exists();
+                assert!(within(Duration::from_secs(20), gone), "{name} outlives {end:?}");
+            }
+        }
+    });
+}
+
+/// Jobs that nobody made: an error in a frame, and nothing is asked.
+#[test]
+fn hostile_jobs() {
+    ground::run(|g| {
+        let job = |length: usize, text: &str| {
+            let length = u32::try_from(length).unwrap().to_be_bytes();
+            [&[0, 0, 0, 0], &length, text.as_bytes()].concat()
+        };
+        let whole = |text: &str| job(text.len(), text);
+        let find = r#"{"ask":{"find":{"name":"UPPER"}},"insecure":true,"credentials":{}}"#;
+        let header = r#"{"ask":{"find":{"name":"r.example/a:1"}},"insecure":true,"credentials":{"r.example":"?"}}"#;
+        let cases = [
+            ("nothing", Vec::new(), "there is none"),
+            ("no frame", b"GET / HTTP/1.1\r\n".to_vec(), "Unrecognized input header"),
+            ("half a header", vec![0; 5], "unexpected end"),
+            ("half a job", job(find.len() + 1, find), "unexpected end"),
+            ("too long", job(1 << 30, find), "at most are taken"),
+            (
+                "of another stream",
+                [&[2][..], &whole(find)[1..]].concat(),
+                "there is none",
+            ),
+            ("no JSON", whole("{"), "read the job"),
+            ("nothing asked", whole("{}"), "read the job"),
+            ("deep", whole(&"[".repeat(1 << 20)), "read the job"),
+            ("no name", whole(find), "name \"UPPER\""),
+            ("no header", whole(header), "credentials of r.example"),
+        ];
+        for (what, input, expected) in cases {
+            let mut child = Command::new(&g.binary)
+                .arg("balena-engine-manifest")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut stdin = child.stdin.take().unwrap();
+            // It may have had enough before the end.
+            let _ = stdin.write_all(&input);
+            // What is not whole shows at the end only; a job that is ends with its client, and so must not be left.
+            let stdin = what.starts_with("no").then_some(stdin).filter(|_| what != "nothing");
+            let ran = finish(child, Duration::from_secs(20));
+            drop(stdin);
+            assert!(ran.code == 1 && ran.out.starts_with('\u{3}'), "{what}: {ran:?}");
+            assert!(ran.out.contains(expected), "{what}: {}", ran.out);
+        }
     });
 }

@@ -280,7 +280,10 @@ impl Client {
                 head.push_str(&format!("Content-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"));
                 let sent = stream.write_all(head.as_bytes());
                 match sent {
-                    Ok(()) => body::send_chunks(source, &mut stream)?,
+                    Ok(()) => body::send_chunks(source, &mut stream).map_err(|source| Error::Source {
+                        asked: error::asked(&self.endpoint, request.method, &target),
+                        source,
+                    })?,
                     failed => failed,
                 }
             }

@@ -1,9 +1,12 @@
-//! A delta that is made without a daemon: what the process that makes it reads as JSON. It answers as the daemon's
-//! route does, in [frames](crate::stdcopy): lines of [progress](crate::progress) as standard error, an archive as
-//! standard output.
+//! A delta that is made without a daemon: what the process that makes it reads, in one [frame](crate::stdcopy) of
+//! "standard input", JSON of [`JOB`] bytes at most. It answers as the daemon's route does, in frames: lines of
+//! [progress](crate::progress) as standard error, an archive as standard output.
 
 use json::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Most bytes of a job.
+pub const JOB: u32 = 1 << 20;
 
 /// What is to be made from what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

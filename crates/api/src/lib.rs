@@ -11,6 +11,7 @@ pub mod exec;
 pub mod host_config;
 pub mod image;
 pub mod json;
+pub mod manifest;
 pub mod moment;
 pub mod network;
 pub mod progress;

@@ -39,23 +39,62 @@ pub fn parse(header: [u8; HEADER]) -> Option<(Stream, u32)> {
     Some((stream, u32::from_be_bytes([header[4], header[5], header[6], header[7]])))
 }
 
+/// Reads the header of the next frame; nothing where the input ends between two.
+pub fn next(input: &mut impl Read) -> io::Result<Option<(Stream, u32)>> {
+    let mut head = [0; HEADER];
+    let mut got = 0;
+    while got < HEADER {
+        match input.read(&mut head[got..]) {
+            Ok(0) if got == 0 => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => got += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    match parse(head) {
+        Some(found) => Ok(Some(found)),
+        None => Err(io::Error::other(format!("Unrecognized input header: {}", head[0]))),
+    }
+}
+
+/// Reads the next frame whole; one that claims to have more than `most` bytes is an error.
+pub fn read(input: &mut impl Read, most: u32) -> io::Result<Option<(Stream, Vec<u8>)>> {
+    let Some((stream, length)) = next(input)? else {
+        return Ok(None);
+    };
+    if length > most {
+        return Err(io::Error::other(format!(
+            "a frame of {length} bytes, {most} at most are taken"
+        )));
+    }
+    let mut bytes = Vec::new();
+    let got = input.take(length.into()).read_to_end(&mut bytes)?;
+    match u32::try_from(got) == Ok(length) {
+        true => Ok(Some((stream, bytes))),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Writes a frame; one of more than `most` bytes is an error, and nothing of it is written.
+pub fn write(out: &mut impl Write, stream: Stream, bytes: &[u8], most: u32) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= most);
+    let Some(length) = length else {
+        return Err(io::Error::other(format!(
+            "{} bytes for a frame, {most} at most are taken",
+            bytes.len()
+        )));
+    };
+    out.write_all(&header(stream, length))?;
+    out.write_all(bytes)
+}
+
 /// Copies frames to the two outputs until the input ends; memory is one buffer whatever a frame claims to hold.
 pub fn demux(mut input: impl Read, mut stdout: impl Write, mut stderr: impl Write) -> io::Result<()> {
     let mut buffer = [0u8; 16 * 1024];
     loop {
-        let mut head = [0u8; HEADER];
-        let mut got = 0;
-        while got < HEADER {
-            match input.read(&mut head[got..]) {
-                Ok(0) if got == 0 => return Ok(()),
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => got += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        let Some((stream, length)) = parse(head) else {
-            return Err(io::Error::other(format!("Unrecognized input header: {}", head[0])));
+        let Some((stream, length)) = next(&mut input)? else {
+            return Ok(());
         };
         let mut left = u64::from(length);
         let mut message = Vec::new();
@@ -87,6 +126,23 @@ pub fn demux(mut input: impl Read, mut stdout: impl Write, mut stderr: impl Writ
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is written is read; what is cut off or claims too much is an error.
+    #[test]
+    fn whole_frames() {
+        let mut wire = Vec::new();
+        write(&mut wire, Stream::Stdin, b"job", 3).unwrap();
+        write(&mut wire, Stream::SystemError, b"", 3).unwrap();
+        assert!(write(&mut wire, Stream::Stdout, b"four", 3).is_err());
+        let mut rest = &wire[..];
+        assert_eq!(read(&mut rest, 3).unwrap(), Some((Stream::Stdin, b"job".to_vec())));
+        assert_eq!(read(&mut rest, 3).unwrap(), Some((Stream::SystemError, Vec::new())));
+        assert_eq!(read(&mut rest, 3).unwrap(), None);
+        assert!(read(&mut &wire[..], 2).is_err());
+        for length in 1..HEADER + 3 {
+            assert!(read(&mut &wire[..length], 3).is_err(), "{length}");
+        }
+    }
 
     #[test]
     fn frames_reach_their_outputs() {

@@ -35,6 +35,7 @@ fn is_personality(name: &str) -> bool {
             | "balena-engine-containerd-shim-runc-v2"
             | "balena-engine-containerd-ctr"
             | "balena-engine-delta"
+            | "balena-engine-manifest"
             | "balena-engine-log-compressor"
             | "balena-engine-log-reader"
             | "balena-engine-init"
@@ -51,6 +52,7 @@ fn run(name: &str, args: Vec<OsString>) -> i32 {
         "balena-engine-runc" | "runc" => runtime::main_runc(args),
         "balena-engine-containerd-shim-runc-v2" => runtime::main_shim(args),
         "balena-engine-delta" => engine::make_delta::main_alone(),
+        "balena-engine-manifest" => engine::manifest::main(),
         "balena-engine-log-compressor" => engine::compress_log::main(&args[1..]),
         "balena-engine-log-reader" => engine::logs::main_reader(&args[1..]),
         "balena-engine-init" | "docker-init" => runtime::main_init(args),

@@ -117,6 +117,11 @@ impl Config {
         (found != Credentials::default()).then_some(found)
     }
 
+    /// What says to the daemon who we are to a registry's host (`X-Registry-Auth`).
+    pub fn auth_header(&self, host: &str) -> String {
+        auth_header(self.credentials(host).as_ref(), host)
+    }
+
     /// The helper for a server: its own in `credHelpers`, else the one for all.
     fn helper(&self, key: &str) -> Option<&str> {
         let own = self.json.get("credHelpers").and_then(|map| map.get(key)?.as_str());
@@ -195,7 +200,7 @@ fn key(host: &str) -> String {
 }
 
 /// The header that carries credentials to the daemon: URL-safe base64 of JSON.
-pub fn auth_header(credentials: Option<&Credentials>, host: &str) -> String {
+fn auth_header(credentials: Option<&Credentials>, host: &str) -> String {
     let json = match credentials {
         None => "{}".to_string(),
         Some(c) if !c.identity_token.is_empty() => {

@@ -3,15 +3,14 @@
 
 use crate::cli::Cli;
 use crate::command::Failure;
-use crate::config::auth_header;
 use crate::output::Output;
-use crate::{progress, terminal};
+use crate::process::{self, Process};
+use crate::progress::{self, Shown};
 use api::client::Request;
-use api::delta::{Job, Outcome};
+use api::delta::{JOB, Job, Outcome};
 use api::stdcopy::{self, Stream};
 use oci::reference::Reference;
 use std::io::{self, PipeWriter, Read, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::JoinHandle;
 
 /// The name of the process that makes deltas without a daemon.
@@ -39,73 +38,27 @@ pub fn by_daemon(
         && let Ok(reference) = Reference::parse(target)
     {
         let host = reference.repository().domain();
-        let credentials = cli.config.borrow().credentials(host);
-        request = request.header("X-Registry-Auth", auth_header(credentials.as_ref(), host));
+        request = request.header("X-Registry-Auth", cli.config.borrow().auth_header(host));
     }
     Ok(Box::new(cli.client.send(request)?.body))
 }
 
 /// Starts a process that makes deltas without a daemon.
-pub fn alone(cli: &Cli, mut job: Job) -> Result<Box<dyn Read>, Failure> {
-    for name in job.sources.iter().chain([&job.target]) {
-        if let Ok(reference) = Reference::parse(name) {
-            let host = reference.repository().domain().to_string();
-            if let Some(found) = cli.config.borrow().credentials(&host) {
-                job.credentials.insert(host.clone(), auth_header(Some(&found), &host));
-            }
-        }
-    }
-    let job = json::to_vec(&job);
-    let program = std::env::current_exe()?;
-    let mut child = Command::new(program)
-        .arg(ALONE)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|e| Failure::new(format!("start {ALONE}: {e}")))?;
-    // Short enough for a pipe's buffer only in most cases: the process reads all of it before it writes anything.
-    let told = child.stdin.take().map(|mut stdin: ChildStdin| stdin.write_all(&job));
-    if let Some(Err(error)) = told {
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(error.into());
-    }
-    Ok(Box::new(Process(child)))
-}
-
-/// What a process writes; one that failed ends in an error.
-struct Process(Child);
-
-impl Read for Process {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let n = self.0.stdout.as_mut().map_or(Ok(0), |out| out.read(into))?;
-        if n == 0 && !into.is_empty() {
-            self.0.stdout = None;
-            let status = self.0.wait()?;
-            if !status.success() {
-                return Err(io::Error::other(format!("{ALONE} ended with {status}")));
-            }
-        }
-        Ok(n)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+pub fn alone(cli: &Cli, job: Job) -> Result<Box<dyn Read>, Failure> {
+    let names = job.sources.iter().chain([&job.target]);
+    let names: Vec<Reference> = names.filter_map(|name| Reference::parse(name).ok()).collect();
+    let credentials = process::credentials(cli, names.iter());
+    let job = Job { credentials, ..job };
+    Ok(Box::new(Process::start(ALONE, &job, JOB)?))
 }
 
 /// Shows an answer's lines and puts its archive where it belongs; without an archive there is no `output`.
 pub fn show(answer: Box<dyn Read>, output: Option<Output>) -> Result<(), Failure> {
     let apart = output.is_some();
     let (from, to) = io::pipe()?;
-    let lines = std::thread::spawn(move || match apart {
-        // Standard output may be the archive's.
-        true => progress::show(from, &mut io::stderr(), terminal::is_error()),
-        false => progress::show(from, &mut io::stdout(), terminal::is_output()),
-    });
+    // Standard output may be the archive's.
+    let shown = if apart { Shown::Error } else { Shown::Output };
+    let lines = std::thread::spawn(move || progress::show(from, shown));
     let mut archive = Archive {
         answer,
         left: 0,
@@ -149,23 +102,6 @@ impl Archive {
             Err(_) => Err(io::Error::other("the thread that shows progress panicked")),
         }
     }
-
-    /// The next header; nothing at the end of the answer.
-    fn header(&mut self) -> io::Result<Option<(Stream, u32)>> {
-        let mut header = [0; stdcopy::HEADER];
-        let mut got = 0;
-        while got < header.len() {
-            match self.answer.read(&mut header[got..])? {
-                0 if got == 0 => return Ok(None),
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => got += n,
-            }
-        }
-        match stdcopy::parse(header) {
-            Some(found) => Ok(Some(found)),
-            None => Err(io::Error::other("the answer is not in frames")),
-        }
-    }
 }
 
 impl Read for Archive {
@@ -180,7 +116,7 @@ impl Read for Archive {
                 self.left -= n as u64;
                 return Ok(n);
             }
-            match self.header()? {
+            match stdcopy::next(&mut self.answer)? {
                 None => return self.end().map(|()| 0),
                 Some((Stream::Stdout | Stream::Stdin, length)) => self.left = length.into(),
                 Some((_, length)) => {

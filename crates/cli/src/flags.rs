@@ -4,7 +4,6 @@
 //! the command says that they end at its first one (`run`, `create`, `exec`). Texts of errors are pflag's.
 
 use api::quote::quote;
-use std::fmt;
 use template::parse_int;
 
 /// What kind of value a flag takes; help shows its name.
@@ -100,30 +99,16 @@ impl Flag {
     }
 }
 
-/// Why a command line cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FlagError {
-    /// Help was asked for.
-    Help,
-    /// The same by `-h`, which docker would rather not know any more.
-    ShortHelp,
-    Text(String),
-}
-
-impl fmt::Display for FlagError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FlagError::Help | FlagError::ShortHelp => f.write_str("help requested"),
-            FlagError::Text(text) => f.write_str(text),
-        }
-    }
-}
+/// What every command has; where `-h` is no option of its own, it is this one's, which docker would rather not know any more.
+pub const HELP: Flag = Flag::bool("help", "Print usage");
 
 /// Flags and arguments that were given.
 #[derive(Debug, Default)]
 pub struct Parsed {
     values: Vec<(&'static str, String)>,
     pub args: Vec<String>,
+    /// Help was spoken of as `-h`.
+    pub by_h: bool,
 }
 
 impl Parsed {
@@ -155,6 +140,11 @@ impl Parsed {
             .map_or(default, |value| parse_bool(value).unwrap_or(default))
     }
 
+    /// Whether help is asked for; nothing if it is not spoken of.
+    pub fn help(&self) -> Option<bool> {
+        self.get(HELP.long).and_then(parse_bool)
+    }
+
     /// A number; what is given was looked at when it was read.
     pub fn int(&self, long: &str) -> Option<i64> {
         self.get(long).and_then(parse_int)
@@ -184,8 +174,8 @@ impl Parsed {
     }
 }
 
-/// Reads a command line. `interspersed` says whether options may stand behind arguments.
-pub fn parse(flags: &[&'static [Flag]], args: &[String], interspersed: bool) -> Result<Parsed, FlagError> {
+/// Reads a command line; an error is what pflag says. `interspersed` says whether options may stand behind arguments.
+pub fn parse(flags: &[&'static [Flag]], args: &[String], interspersed: bool) -> Result<Parsed, String> {
     let mut parsed = Parsed::default();
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
@@ -206,35 +196,29 @@ pub fn parse(flags: &[&'static [Flag]], args: &[String], interspersed: bool) -> 
     Ok(parsed)
 }
 
-fn text_error<T>(text: String) -> Result<T, FlagError> {
-    Err(FlagError::Text(text))
-}
-
 fn parse_long(
     flags: &[&'static [Flag]],
     text: &str,
     rest: &mut std::slice::Iter<'_, String>,
     parsed: &mut Parsed,
-) -> Result<(), FlagError> {
+) -> Result<(), String> {
     if text.is_empty() || text.starts_with(['-', '=']) {
-        return text_error(format!("bad flag syntax: --{text}"));
+        return Err(format!("bad flag syntax: --{text}"));
     }
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (text, None),
     };
-    let Some(flag) = flags.iter().flat_map(|set| set.iter()).find(|flag| flag.long == name) else {
-        return match name {
-            "help" => Err(FlagError::Help),
-            _ => text_error(format!("unknown flag: --{name}")),
-        };
+    let mut known = flags.iter().flat_map(|set| set.iter()).chain([&HELP]);
+    let Some(flag) = known.find(|flag| flag.long == name) else {
+        return Err(format!("unknown flag: --{name}"));
     };
     match value {
         Some(value) => set(flag, value, parsed),
         None if flag.kind == Kind::Bool => set(flag, "true", parsed),
         None => match rest.next() {
             Some(value) => set(flag, value, parsed),
-            None => text_error(format!("flag needs an argument: --{name}")),
+            None => Err(format!("flag needs an argument: --{name}")),
         },
     }
 }
@@ -244,19 +228,18 @@ fn parse_short(
     text: &str,
     rest: &mut std::slice::Iter<'_, String>,
     parsed: &mut Parsed,
-) -> Result<(), FlagError> {
+) -> Result<(), String> {
     let mut letters = text;
     while let Some(letter) = letters.chars().next() {
         let after = &letters[letter.len_utf8()..];
-        let Some(flag) = flags
-            .iter()
-            .flat_map(|set| set.iter())
-            .find(|flag| flag.short == Some(letter))
-        else {
-            return match letter {
-                'h' => Err(FlagError::ShortHelp),
-                _ => text_error(format!("unknown shorthand flag: '{letter}' in -{letters}")),
-            };
+        let mut known = flags.iter().flat_map(|set| set.iter());
+        let flag = match known.find(|flag| flag.short == Some(letter)) {
+            Some(flag) => flag,
+            None if letter == 'h' => {
+                parsed.by_h = true;
+                &HELP
+            }
+            None => return Err(format!("unknown shorthand flag: '{letter}' in -{letters}")),
         };
         if let Some(value) = after.strip_prefix('=')
             && !value.is_empty()
@@ -273,13 +256,13 @@ fn parse_short(
         }
         return match rest.next() {
             Some(value) => set(flag, value, parsed),
-            None => text_error(format!("flag needs an argument: '{letter}' in -{letters}")),
+            None => Err(format!("flag needs an argument: '{letter}' in -{letters}")),
         };
     }
     Ok(())
 }
 
-fn set(flag: &Flag, value: &str, parsed: &mut Parsed) -> Result<(), FlagError> {
+fn set(flag: &Flag, value: &str, parsed: &mut Parsed) -> Result<(), String> {
     let looked = match flag.kind {
         Kind::Bool if parse_bool(value).is_none() => {
             Err(format!("strconv.ParseBool: parsing {}: invalid syntax", quote(value)))
@@ -293,7 +276,7 @@ fn set(flag: &Flag, value: &str, parsed: &mut Parsed) -> Result<(), FlagError> {
         _ => flag.check.map_or(Ok(()), |check| check(value)),
     };
     if let Err(why) = looked {
-        return text_error(format!(
+        return Err(format!(
             "invalid argument {} for {} flag: {why}",
             quote(value),
             quote(&flag.display())
@@ -336,7 +319,7 @@ mod tests {
 
     fn read(line: &str, interspersed: bool) -> Result<Parsed, String> {
         let args: Vec<String> = line.split_whitespace().map(str::to_string).collect();
-        parse(&[FLAGS], &args, interspersed).map_err(|e| e.to_string())
+        parse(&[FLAGS], &args, interspersed)
     }
 
     #[test]
@@ -379,9 +362,34 @@ mod tests {
                 "-n x",
                 "invalid argument \"x\" for \"-n, --last\" flag: strconv.ParseInt: parsing \"x\": invalid syntax",
             ),
-            ("--help", "help requested"),
+            ("--help --foo", "unknown flag: --foo"),
+            ("-hx", "unknown shorthand flag: 'x' in -x"),
+            ("-h=", "unknown shorthand flag: '=' in -="),
+            (
+                "-h=x",
+                "invalid argument \"x\" for \"--help\" flag: strconv.ParseBool: parsing \"x\": invalid syntax",
+            ),
         ] {
             assert_eq!(read(line, true).unwrap_err(), text, "{line}");
+        }
+    }
+
+    #[test]
+    fn help() {
+        for (line, expected) in [
+            ("a", None),
+            ("--help a", Some(true)),
+            ("-ih", Some(true)),
+            ("--help --help=false", Some(false)),
+            ("-h=0 --help", Some(true)),
+            ("-- --help", None),
+        ] {
+            let parsed = read(line, true).unwrap();
+            assert_eq!(
+                (parsed.help(), parsed.by_h),
+                (expected, line.starts_with("-h") || line == "-ih"),
+                "{line}"
+            );
         }
     }
 

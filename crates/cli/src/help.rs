@@ -1,7 +1,7 @@
 //! Help and lines of usage, laid out as docker's (pflag's columns, 80 characters).
 
 use crate::command::{Args, Command};
-use crate::flags::{Flag, Kind};
+use crate::flags::{Flag, HELP, Kind};
 
 const WIDTH: usize = 80;
 const SLOP: usize = 5;
@@ -25,7 +25,6 @@ pub fn command(program: &str, path: &str, command: &Command) -> String {
         .filter(|flag| !flag.hidden)
         .collect();
     // Where -h is something else, help is shown as an option of its own.
-    const HELP: Flag = Flag::bool("help", "Print usage");
     if flags.iter().any(|flag| flag.short == Some('h')) {
         flags.push(&HELP);
     }

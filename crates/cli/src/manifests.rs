@@ -6,6 +6,7 @@
 
 use crate::cli::Cli;
 use crate::command::{Failure, errno_text};
+use api::manifest;
 use json::{Deserialize, Raw, Reader, Serialize, Writer};
 use oci::base64;
 use oci::digest::Digest;
@@ -69,13 +70,18 @@ impl Deserialize for Name {
 }
 
 impl Image {
+    /// An image as a registry has it.
+    pub fn found(found: manifest::Image) -> Result<Image, Failure> {
+        let wrong = |what: &dyn std::fmt::Display| Failure::new(format!("manifest {}: {what}", found.digest));
+        let name = Reference::parse(&found.name).map_err(|e| Failure::new(e.to_string()))?;
+        let digest = Digest::parse(&found.digest).map_err(|e| wrong(&e))?;
+        let bytes = base64::decode(&found.manifest).ok_or_else(|| wrong(&"not base64"))?;
+        let platform = json::from_str(found.platform.get()).map_err(|e| wrong(&e))?;
+        Image::new(name, (digest, &bytes), found.oci, platform).map_err(|e| wrong(&e))
+    }
+
     /// An image by its manifest, whose bytes were parsed as one.
-    pub fn new(
-        name: Reference,
-        (digest, bytes): (Digest, &[u8]),
-        is_oci: bool,
-        platform: Platform,
-    ) -> json::Result<Image> {
+    fn new(name: Reference, (digest, bytes): (Digest, &[u8]), is_oci: bool, platform: Platform) -> json::Result<Image> {
         let document: Raw = json::from_slice(bytes)?;
         let (kind, schema2, oci) = match is_oci {
             true => (media_type::OCI_MANIFEST, None, Some(document)),
@@ -203,8 +209,9 @@ impl Lists {
         images.collect::<Result<Vec<_>, _>>().map(Some)
     }
 
-    /// Keeps an image in a list, which begins with its first.
+    /// Keeps an image in a list, which begins with its first. The file of another image is not taken for it.
     pub fn save(&self, list: &Reference, image: &Image) -> Result<(), Failure> {
+        self.image(list, &image.name.0)?;
         let directory = self.0.join(file_name(list));
         fs::create_dir_all(&directory).map_err(|e| failed("mkdir", &directory, &e))?;
         let path = directory.join(file_name(&image.name.0));

@@ -3,13 +3,30 @@
 use crate::command::Failure;
 use crate::terminal;
 use api::progress::{Message, bar, human};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 /// The width of a terminal from which on bars are drawn, docker's.
 const WIDE: u32 = 110;
 
+/// Where lines are shown.
+#[derive(Clone, Copy)]
+pub enum Shown {
+    Output,
+    /// Output is for something else.
+    Error,
+    Nowhere,
+}
+
 /// Reads lines until the end and shows them; an error line ends it with its text.
-pub fn show(body: impl Read, out: &mut dyn Write, draw: bool) -> Result<(), Failure> {
+pub fn show(body: impl Read, shown: Shown) -> Result<(), Failure> {
+    match shown {
+        Shown::Output => lines(body, &mut io::stdout(), terminal::is_output()),
+        Shown::Error => lines(body, &mut io::stderr(), terminal::is_error()),
+        Shown::Nowhere => lines(body, &mut io::sink(), false),
+    }
+}
+
+fn lines(body: impl Read, out: &mut dyn Write, draw: bool) -> Result<(), Failure> {
     let mut shown: Vec<String> = Vec::new();
     let width = terminal::size().map_or(200, |size| size[1]);
     let mut lines = BufReader::new(body);
@@ -120,21 +137,21 @@ mod tests {
     #[test]
     fn plain_and_drawn() {
         let mut out = Vec::new();
-        show(PULL.as_bytes(), &mut out, false).unwrap();
+        lines(PULL.as_bytes(), &mut out, false).unwrap();
         let plain = String::from_utf8(out).unwrap();
         assert_eq!(
             plain,
             "latest: Pulling from library/busybox\naa: Pulling fs layer\naa: Pull complete\nDigest: sha256:1\n"
         );
         let mut out = Vec::new();
-        show(PULL.as_bytes(), &mut out, true).unwrap();
+        lines(PULL.as_bytes(), &mut out, true).unwrap();
         let drawn = String::from_utf8(out).unwrap();
         assert!(
             drawn.contains("\n\x1b[1A\x1b[2K\raa: Pulling fs layer \r\x1b[1B"),
             "{drawn:?}"
         );
         assert!(drawn.contains("512B/1.024kB\r\x1b[1B"));
-        let failed = show(
+        let failed = lines(
             &b"{\"errorDetail\":{\"message\":\"no\"},\"error\":\"no\"}\n"[..],
             &mut Vec::new(),
             false,

@@ -60,8 +60,8 @@ fn commit_changes(engine: &Engine, request: &Request) -> Result<Digest> {
     let image = made?;
     let mut told = vec![("comment", request.comment.clone()), ("imageID", image.0.to_string())];
     if let Some(reference) = &request.reference {
-        engine.store.tags.set(reference, &image)?;
         engine.store.images.set_last_updated(&image, &api::time::now())?;
+        engine.store.tags.set(reference, &image)?;
         told.push(("imageRef", reference.familiar()));
         let attributes = BTreeMap::from([("name".to_string(), reference.familiar())]);
         engine.events.emit("image", "tag", image.0.as_str(), attributes);

@@ -71,8 +71,8 @@ fn import_archive(engine: &Engine, request: Request<'_>, progress: &Progress) ->
     undo.image(&ImageId(sha256(&bytes)));
     let id = engine.store.images.put(&bytes, Some(&layer))?;
     if let Some(reference) = &request.reference {
-        engine.store.tags.set(reference, &id)?;
         engine.store.images.set_last_updated(&id, &now)?;
+        engine.store.tags.set(reference, &id)?;
     }
     undo.done();
     let attributes = BTreeMap::from([("name".to_string(), id.0.to_string())]);

@@ -273,11 +273,8 @@ impl Framed {
 
 impl Write for Framed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let bytes = &bytes[..usize::try_from(length).unwrap_or(bytes.len())];
         let mut out = self.out.lock().unwrap_or_else(|e| e.into_inner());
-        out.write_all(&stdcopy::header(self.stream, length))?;
-        out.write_all(bytes)?;
+        stdcopy::write(&mut *out, self.stream, bytes, u32::MAX)?;
         Ok(bytes.len())
     }
 

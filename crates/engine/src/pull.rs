@@ -187,10 +187,10 @@ fn finish(
     let before = engine.store.tags.get(name);
     let by_tag = (reference.digest().is_none() && before.as_ref() != Some(&id)).then_some(reference);
     let names: Vec<&Reference> = by_digest.into_iter().chain(by_tag).collect();
-    engine.store.tags.set_all(&names, &id)?;
     if by_tag.is_some() {
         engine.store.images.set_last_updated(&id, &api::time::now())?;
     }
+    engine.store.tags.set_all(&names, &id)?;
     progress.status("", format!("Digest: {top_digest}"))?;
     let familiar = reference.familiar();
     let mut attributes = image::labels_of(config);
@@ -738,7 +738,8 @@ fn receive(
 ) -> Result<UnpackedLayer, Failure> {
     let partial = arriving.partial;
     arriving.download.unpack(layer, |blob| {
-        engine.store.layers.stage_pull(below, partial)?.unpack_blob(blob)
+        let staged = engine.store.layers.stage_pull(below, partial)?;
+        staged.sized(layer.size).unpack_blob(blob)
     })
 }
 

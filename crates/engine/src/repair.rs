@@ -110,7 +110,7 @@ fn fetch(
     let download = Download::start(engine, repository, descriptor, 0, meter)?;
     let stage = || engine.store.layers.stage_pull(damaged.below, None);
     let replaced = download
-        .unpack(descriptor, |blob| stage()?.unpack_blob(blob))
+        .unpack(descriptor, |blob| stage()?.sized(descriptor.size).unpack_blob(blob))
         .and_then(|unpacked| {
             let is_mounted = || !engine.store.rw.mounted_on(damaged.chain).is_empty();
             unpacked.replace(old, is_mounted).map_err(|e| about(descriptor, e))

@@ -28,8 +28,10 @@ struct Work {
 #[derive(Default)]
 struct State {
     clients: usize,
+    /// The last of them has left: it is on its way out.
+    left: bool,
     /// How it ended, for those who wait.
-    end: Option<Result<(), (Kind, String)>>,
+    end: Option<End>,
 }
 
 impl Work {
@@ -37,9 +39,37 @@ impl Work {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// One client more, until it leaves.
-    fn join(self: &Arc<Work>, cancel: &Cancel) {
-        self.lock().clients += 1;
+    /// Waits until it has ended, and says how; or until whoever waits has left.
+    fn wait(self: &Arc<Work>, cancel: &Cancel) -> Result<End> {
+        let work = Arc::downgrade(self);
+        cancel.on_set(move || {
+            // Under the lock: else between the look at `cancel` and the wait nobody would hear of it.
+            if let Some(work) = work.upgrade() {
+                drop(work.lock());
+                work.ended.notify_all();
+            }
+        });
+        let mut state = self.lock();
+        loop {
+            if let Some(end) = &state.end {
+                return Ok(end.clone());
+            }
+            if cancel.is_set() {
+                return Err(Error::cancelled());
+            }
+            state = self.ended.wait(state).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+
+    /// One client more, until it leaves; says no if all have left.
+    fn join(self: &Arc<Work>, cancel: &Cancel) -> bool {
+        {
+            let mut state = self.lock();
+            if state.left {
+                return false;
+            }
+            state.clients += 1;
+        }
         // Not held: it has the client's own stream in it, which ends with the work.
         let work = Arc::downgrade(self);
         cancel.on_set(move || {
@@ -47,22 +77,25 @@ impl Work {
             let left = {
                 let mut state = work.lock();
                 state.clients = state.clients.saturating_sub(1);
-                state.clients
+                state.left = state.clients == 0;
+                state.left
             };
-            if left == 0 {
+            if left {
                 work.cancel.set();
             }
-            // Whoever waits looks whether it was itself who left.
-            work.ended.notify_all();
         });
+        true
     }
 }
+
+/// How work ended, for those who waited.
+type End = Result<(), (Kind, String)>;
 
 /// Takes the work off the table however it ends.
 struct Ending<'a, K: PartialEq> {
     sharing: &'a Sharing<K>,
     work: Arc<Work>,
-    end: Option<Result<(), (Kind, String)>>,
+    end: Option<End>,
 }
 
 impl<K: PartialEq> Drop for Ending<'_, K> {
@@ -85,13 +118,16 @@ impl<K: PartialEq> Sharing<K> {
         cancel: &Cancel,
         work: impl FnOnce(&Progress, &Cancel) -> Result<()>,
     ) -> Result<()> {
-        let (shared, first) = {
+        let (shared, first) = loop {
             let mut table = self.0.lock().unwrap_or_else(|e| e.into_inner());
-            let known = table
-                .iter()
-                .find(|(known, work)| *known == key && !work.cancel.is_set());
-            match known {
-                Some((_, shared)) => (shared.clone(), false),
+            let known = table.iter().find(|(known, _)| *known == key);
+            match known.map(|(_, work)| work.clone()) {
+                Some(shared) if shared.join(cancel) => break (shared, false),
+                // Nobody wants that any more: what it leaves is gone on with.
+                Some(ending) => {
+                    drop(table);
+                    let _ = ending.wait(cancel)?;
+                }
                 None => {
                     let shared = Arc::new(Work {
                         progress: Progress::shared(),
@@ -99,13 +135,13 @@ impl<K: PartialEq> Sharing<K> {
                         state: Mutex::default(),
                         ended: Condvar::new(),
                     });
+                    shared.join(cancel);
                     table.push((key, shared.clone()));
-                    (shared, true)
+                    break (shared, true);
                 }
             }
         };
         shared.progress.join(out);
-        shared.join(cancel);
         if first {
             let mut ending = Ending {
                 sharing: self,
@@ -119,16 +155,8 @@ impl<K: PartialEq> Sharing<K> {
             });
             return done;
         }
-        let mut state = shared.lock();
-        loop {
-            if let Some(end) = &state.end {
-                return end.clone().map_err(|(kind, text)| Error::new(kind, text));
-            }
-            if cancel.is_set() {
-                return Err(Error::cancelled());
-            }
-            state = shared.ended.wait(state).unwrap_or_else(|e| e.into_inner());
-        }
+        let end = shared.wait(cancel)?;
+        end.map_err(|(kind, text)| Error::new(kind, text))
     }
 }
 
@@ -220,5 +248,42 @@ mod tests {
             assert_eq!(first.join().unwrap().unwrap_err().kind, Kind::Cancelled);
             assert_eq!(second.join().unwrap().unwrap_err().kind, Kind::Cancelled);
         });
+    }
+
+    /// Who comes while it is on its way out waits for that, and begins anew.
+    #[test]
+    fn what_nobody_wants_any_more_is_not_joined() {
+        let (sharing, times) = (Sharing::<u8>::default(), AtomicU32::new(0));
+        let (begun, wait_begun) = channel();
+        let (go, wait_go) = channel::<()>();
+        let clients = [Cancel::new().unwrap(), Cancel::new().unwrap(), Cancel::new().unwrap()];
+        std::thread::scope(|scope| {
+            let (sharing, times, clients) = (&sharing, &times, &clients);
+            let first = scope.spawn(move || {
+                sharing.run(1, Box::new(std::io::sink()), &clients[0], |_, _| {
+                    begun.send(()).unwrap();
+                    wait_go.recv().unwrap();
+                    times.fetch_add(1, Ordering::SeqCst);
+                    Err(Error::cancelled())
+                })
+            });
+            wait_begun.recv().unwrap();
+            clients[0].set();
+            let second = scope.spawn(move || {
+                sharing.run(1, Box::new(std::io::sink()), &clients[1], |_, _| {
+                    assert_eq!(times.fetch_add(1, Ordering::SeqCst), 1, "the first has ended");
+                    Ok(())
+                })
+            });
+            // Who leaves while waiting is let go, though the first goes on.
+            let third = scope.spawn(move || sharing.run(1, Box::new(std::io::sink()), &clients[2], |_, _| Ok(())));
+            clients[2].set();
+            assert_eq!(third.join().unwrap().unwrap_err().kind, Kind::Cancelled);
+            assert!(!second.is_finished());
+            go.send(()).unwrap();
+            assert_eq!(first.join().unwrap().unwrap_err().kind, Kind::Cancelled);
+            second.join().unwrap().unwrap();
+        });
+        assert_eq!(times.load(Ordering::SeqCst), 2);
     }
 }

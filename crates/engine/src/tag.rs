@@ -20,8 +20,8 @@ pub fn tag(engine: &Engine, name: &str, repository: &str, tag: &str) -> Result<(
             .with_tag(tag)
             .ok_or_else(|| Error::invalid("invalid tag format"))?,
     };
-    engine.store.tags.set(&reference, &id)?;
     engine.store.images.set_last_updated(&id, &api::time::now())?;
+    engine.store.tags.set(&reference, &id)?;
     let attributes = BTreeMap::from([("name".to_string(), reference.familiar())]);
     engine.events.emit("image", "tag", id.0.as_str(), attributes);
     Ok(())

@@ -177,7 +177,17 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Durable when it returns; the first two of a layer, whose names are new, for certain after the next `syncfs`.
+    /// Makes room for it, before the `syncfs` of its batch: a file that has its name and its blocks is synced without the
+    /// journal, and that is for certain. What was there is older than the one beside it.
+    pub fn make_room(&self) -> Result<()> {
+        let length = std::fs::metadata(&self.path).map(|there| there.len());
+        match length.is_ok_and(|length| length == self.bytes.len() as u64) {
+            true => Ok(()),
+            false => durable::overwrite(&self.path, &vec![0; self.bytes.len()]),
+        }
+    }
+
+    /// Durable when it returns.
     pub fn write(&self) -> Result<()> {
         durable::overwrite(&self.path, &self.bytes)?;
         durable::sync_content(&self.path)

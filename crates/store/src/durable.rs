@@ -18,23 +18,38 @@ pub const TMP: &str = ".tmp-";
 
 /// Writes a record: a new file beside it, `fsync`, rename over it, `fsync` of the directory.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace(path, |tmp| write_new(tmp, bytes, mode).and_then(|()| rename(tmp, path)))
+}
+
+/// Replaces a record that may be lost when power fails, but is never torn. Most file systems bring it to the disk with
+/// whatever is synced next.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace(path, |tmp| {
+        write_new(tmp, bytes, mode)?;
+        rename_unsynced(tmp, path)
+    })
+}
+
+/// Replaces a record that may be lost, but is whole while the system runs. Whoever reads it must bear a damaged one.
+pub fn write_cache(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    replace(path, |tmp| {
+        write_unsynced(tmp, bytes, mode)?;
+        rename_unsynced(tmp, path)
+    })
+}
+
+/// Has a file of a temporary name written and renamed; nothing is left of it if that fails.
+fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let tmp = temporary(path);
-    let written = write_new(&tmp, bytes, mode).and_then(|()| rename(&tmp, path));
+    let written = write(&tmp);
     if written.is_err() {
         let _ = fs::remove_file(&tmp);
     }
     written
 }
 
-/// Replaces a record that may be lost, but is whole while the system runs. Whoever reads it must bear a damaged one.
-pub fn write_cache(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let tmp = temporary(path);
-    let written = write_unsynced(&tmp, bytes, mode)
-        .and_then(|()| fs::rename(&tmp, path).doing(&format!("rename {} to", tmp.display()), path));
-    if written.is_err() {
-        let _ = fs::remove_file(&tmp);
-    }
-    written
+fn rename_unsynced(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).doing(&format!("rename {} to", from.display()), to)
 }
 
 /// Overwrites a file where it lies, neither synced nor renamed: for a record of which another copy stands beside it,
@@ -90,7 +105,7 @@ fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<File> {
 
 /// Renames a file or directory that is durable itself, and makes the new name so.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).doing(&format!("rename {} to", from.display()), to)?;
+    rename_unsynced(from, to)?;
     sync_directory(parent(to))?;
     if parent(from) != parent(to) {
         sync_directory(parent(from))?;

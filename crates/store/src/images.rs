@@ -11,6 +11,7 @@ use oci::config::ImageConfig;
 use oci::digest::Digest;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
 /// Beside Docker's own notes: the digest of a manifest, a line feed, the manifest.
@@ -171,7 +172,9 @@ impl Images {
 
     /// Records the image this one was made from.
     pub fn set_parent(&self, id: &ImageId, parent: &ImageId) -> Result<()> {
-        self.set_note(id, "parent", parent.0.as_str())
+        let directory = self.metadata(id)?;
+        durable::mkdir_durable(&directory, 0o700)?;
+        durable::write_atomic(&directory.join("parent"), parent.0.as_str().as_bytes(), 0o600)
     }
 
     /// The images made from this one.
@@ -190,18 +193,18 @@ impl Images {
         self.note(id, "lastUpdated")
     }
 
-    /// Records when the image was last pulled or tagged, as RFC 3339 with nanoseconds.
+    /// Records when the image was last pulled or tagged, as RFC 3339 with nanoseconds. A power failure may lose it, as
+    /// Docker's writer may: write it before the tag, and it comes to the disk with that.
     pub fn set_last_updated(&self, id: &ImageId, time: &str) -> Result<()> {
-        self.set_note(id, "lastUpdated", time)
+        let directory = self.metadata(id)?;
+        durable::mkdir(&directory, 0o700)?;
+        durable::write_whole(&directory.join("lastUpdated"), time.as_bytes(), 0o600)
     }
 
     /// Keeps the manifest an image was pulled by, so that a push can give it back byte for byte. Nothing is synced:
     /// losing it costs a digest, not an image.
     pub fn keep_manifest(&self, id: &ImageId, manifest: &[u8]) -> Result<()> {
-        if !self.exists(id) {
-            return Err(missing(id));
-        }
-        let directory = self.layout.image_metadata(&id.0);
+        let directory = self.metadata(id)?;
         durable::mkdir(&directory, 0o700)?;
         let bytes = [hash::sha256(manifest).as_str().as_bytes(), b"\n", manifest].concat();
         durable::write_cache(&directory.join(MANIFEST), &bytes, 0o600)
@@ -222,13 +225,12 @@ impl Images {
             .map(|text| text.trim().to_owned()))
     }
 
-    fn set_note(&self, id: &ImageId, name: &str, text: &str) -> Result<()> {
-        if !self.exists(id) {
-            return Err(missing(id));
+    /// Where what is noted of an image lies; it must be there.
+    fn metadata(&self, id: &ImageId) -> Result<PathBuf> {
+        match self.exists(id) {
+            true => Ok(self.layout.image_metadata(&id.0)),
+            false => Err(missing(id)),
         }
-        let directory = self.layout.image_metadata(&id.0);
-        durable::mkdir_durable(&directory, 0o700)?;
-        durable::write_atomic(&directory.join(name), text.as_bytes(), 0o600)
     }
 }
 

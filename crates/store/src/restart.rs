@@ -101,6 +101,19 @@ impl Points {
         }
     }
 
+    /// About how many bytes of the output come behind byte `output`, of a blob of so many bytes: as if the rest were as
+    /// compressible as what was before the latest place.
+    pub fn rest(&self, blob_bytes: u64, output: u64) -> Option<u64> {
+        let known = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if known.0? == Compression::None {
+            return Some(blob_bytes.saturating_sub(output));
+        }
+        let place = known.1.back().filter(|place| place.input > 0)?;
+        let left = u128::from(blob_bytes.saturating_sub(place.input));
+        let end = u128::from(place.output) + left * u128::from(place.output) / u128::from(place.input);
+        Some(u64::try_from(end.saturating_sub(output.into())).unwrap_or(u64::MAX))
+    }
+
     fn add(&self, point: Point) {
         let mut known = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         known.0 = Some(point.compression);
@@ -400,5 +413,21 @@ mod tests {
             trailing.extend_from_slice(b"trailing rubbish");
             assert!(io::copy(&mut Restartable::open(&trailing[..]).unwrap(), &mut sink).is_err());
         }
+    }
+
+    #[test]
+    fn the_rest_is_guessed_from_what_came() {
+        let points = Points::default();
+        assert_eq!(points.rest(100, 0), None);
+        points.add(Point::start(Compression::None));
+        assert_eq!((points.rest(100, 30), points.rest(100, 130)), (Some(70), Some(0)));
+        let points = Points::default();
+        points.add(Point::start(Compression::Gzip));
+        assert_eq!(points.rest(100, 0), None);
+        points.add(Point::fresh(Compression::Gzip, 20, 60));
+        assert_eq!((points.rest(100, 60), points.rest(100, 70)), (Some(240), Some(230)));
+        // The blob is longer than it was to be.
+        assert_eq!(points.rest(10, 70), Some(0));
+        assert_eq!(points.rest(u64::MAX, 0), Some(u64::MAX));
     }
 }

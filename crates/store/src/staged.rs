@@ -8,7 +8,7 @@ use crate::layers::{self, DiffId, LayerId, LayerInfo, Layers};
 use crate::partial::{self, Partial};
 use crate::restart::Restartable;
 use crate::spool::{Kept, Spool, Spooled};
-use crate::unpack::{self, Outcome, Reuse, Shared, Target};
+use crate::unpack::{self, Length, Outcome, Reuse, Shared, Target};
 use crate::{durable, id, overlay};
 use delta::Delta;
 use std::fs;
@@ -33,6 +33,8 @@ pub struct StagedLayer {
     spool: Option<Spool>,
     /// What the checkpoints tell of is good, only not all of it is here.
     keep: bool,
+    /// Bytes of the blob that is to come, all of it.
+    blob_bytes: Option<u64>,
 }
 
 impl StagedLayer {
@@ -56,6 +58,7 @@ impl StagedLayer {
             partial,
             spool: None,
             keep: false,
+            blob_bytes: None,
         };
         if resumed {
             staged.clear_record()?;
@@ -87,13 +90,13 @@ impl StagedLayer {
     /// Unpacks an uncompressed tar, to its very end. When this returns, files and record are durable, but not a layer
     /// yet: [`UnpackedLayer::commit`] makes it one. On an error everything is removed.
     pub fn unpack(self, mut tar: impl Read) -> Result<UnpackedLayer> {
-        let outcome = self.run(&mut tar, None, None, None)?;
+        let outcome = self.run(&mut tar, None, None, None, None)?;
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
     /// The same of a tar of which some files need not be written.
     pub(crate) fn unpack_linking(self, tar: &mut dyn Read, reuse: Reuse) -> Result<UnpackedLayer> {
-        let outcome = self.run(tar, None, None, Some(reuse))?;
+        let outcome = self.run(tar, None, None, Some(reuse), None)?;
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
@@ -143,7 +146,7 @@ impl StagedLayer {
         if let Some(checkpoint) = before {
             skip(tar, checkpoint.place.tar)?;
         }
-        self.run(tar, before, keeper, None)
+        self.run(tar, before, keeper, None, None)
     }
 
     /// Of a delta that is kept: where an earlier pull was, and who notes where this one is.
@@ -182,6 +185,7 @@ impl StagedLayer {
         let parent = self.parent.as_ref().map(LayerId::chain_id);
         let below: Vec<_> = parent.map(|parent| self.layers.chain(parent)).unwrap_or_default();
         let below: Vec<_> = below.into_iter().map(|(chain, _)| chain).collect();
+        let length = Length::Tar(delta.header().tar_bytes);
         let pieces = delta.pieces(base.layers()).map_err(wrong)?;
         let below = base.among(&below);
         let known = Shared::new(base, root);
@@ -192,7 +196,7 @@ impl StagedLayer {
         if let Some(checkpoint) = before {
             target.skip(checkpoint.place.tar).map_err(wrong)?;
         }
-        self.run(&mut target, before, keeper, Some(reuse))
+        self.run(&mut target, before, keeper, Some(reuse), Some(length))
     }
 
     fn keeper(&self, partial: &Partial, input: Input) -> Result<Keeper> {
@@ -210,6 +214,12 @@ impl StagedLayer {
         self.partial
             .as_ref()
             .is_some_and(|partial| partial.checkpoint.is_some())
+    }
+
+    /// Tells how many bytes the whole blob has, which saves writes: it is a claim that nothing else relies on.
+    pub fn sized(mut self, blob_bytes: u64) -> StagedLayer {
+        self.blob_bytes = Some(blob_bytes);
+        self
     }
 
     /// Unpacks a blob, compressed or not, from [`Partial::offset`] to its very end, noting checkpoints on the way.
@@ -235,7 +245,8 @@ impl StagedLayer {
             // What lies between the place where decompression could begin and the place reached.
             skip(&mut stream, checkpoint.place.tar - checkpoint.point.output)?;
         }
-        let outcome = self.run(&mut stream, before, keeper, None)?;
+        let length = self.blob_bytes.map(|bytes| Length::Blob(bytes, stream.points()));
+        let outcome = self.run(&mut stream, before, keeper, None, length)?;
         // What follows the archive is part of the blob and of its digest.
         stream.drain().map_err(|source| Error::Io {
             doing: "read the rest of the blob".into(),
@@ -251,6 +262,7 @@ impl StagedLayer {
         from: Option<&Checkpoint>,
         keeper: Option<Keeper>,
         reuse: Option<Reuse>,
+        length: Option<Length>,
     ) -> Result<Outcome> {
         let target = Target {
             diff: &self.diff(),
@@ -258,6 +270,7 @@ impl StagedLayer {
             from: from.map(|checkpoint| &checkpoint.place),
             keeper,
             reuse,
+            length,
         };
         unpack::layer(tar, target, |outcome| {
             layers::write_record(&self.record, &self.info(outcome))

@@ -20,6 +20,7 @@ use crate::checkpoint::{Keeper, Pending, Place};
 use crate::error::{Doing, Error, Result};
 use crate::layers::DiffId;
 use crate::rebuild::Prefix;
+use crate::restart::Points;
 use batch::Batches;
 use oci::digest::Digest;
 use oci::tar::{Kind, Reader, Tap, TarError};
@@ -65,6 +66,26 @@ pub(crate) struct Target<'a> {
     pub keeper: Option<Keeper>,
     /// The tar is made by a delta, with these files.
     pub reuse: Option<Reuse>,
+    /// How long it is, if that is known or can be guessed.
+    pub length: Option<Length>,
+}
+
+/// How long a tar is.
+pub(crate) enum Length {
+    /// Bytes of it.
+    Tar(u64),
+    /// Bytes of the blob that it is unpacked from, and places in that as they are noted.
+    Blob(u64, Points),
+}
+
+impl Length {
+    /// About how many bytes come behind byte `tar`.
+    fn rest(&self, tar: u64) -> Option<u64> {
+        match self {
+            Length::Tar(bytes) => Some(bytes.saturating_sub(tar)),
+            Length::Blob(bytes, points) => points.rest(*bytes, tar),
+        }
+    }
 }
 
 /// Unpacks a layer's tar into `diff` and writes its tar-split to the new file `tar_split`. `seal` writes what else
@@ -84,6 +105,7 @@ pub(crate) fn layer(
         from,
         keeper,
         reuse,
+        length,
     } = target;
     let root = crate::durable::open_directory(diff)?;
     let split = SplitFile::open(tar_split, from.map(|place| place.split_bytes))?;
@@ -97,7 +119,7 @@ pub(crate) fn layer(
         true => CHECKPOINT_EVERY_OF_DELTA,
         false => CHECKPOINT_EVERY,
     };
-    let mut pauses = Pauses::new(keeper, every, from);
+    let mut pauses = Pauses::new(keeper, every, from, length);
     let mut tree = Tree::new(root, diff, Rules::layer())?.going_on(resumed).reusing(reuse);
     let mut batches = Batches::start(diff)?;
     let mut names = Names::default();
@@ -186,19 +208,25 @@ struct Pauses {
     every: u64,
     /// The byte of the tar at which the next one is due.
     next: u64,
+    length: Option<Length>,
 }
 
 impl Pauses {
-    fn new(keeper: Option<Keeper>, every: u64, from: Option<&Place>) -> Pauses {
+    fn new(keeper: Option<Keeper>, every: u64, from: Option<&Place>, length: Option<Length>) -> Pauses {
         Pauses {
             keeper,
             every,
             next: from.map_or(0, |place| place.tar) + CHECKPOINT_EVERY,
+            length,
         }
     }
 
     fn is_due<R: BufRead, T: Tap>(&self, reader: &Reader<R, T>, batches: &mut Batches) -> bool {
-        batches.is_due() || (self.keeper.is_some() && reader.position() >= self.next)
+        self.is_full(reader, batches) || (self.keeper.is_some() && reader.position() >= self.next)
+    }
+
+    fn is_full<R: BufRead, T: Tap>(&self, reader: &Reader<R, T>, batches: &mut Batches) -> bool {
+        batches.is_due(|| self.length.as_ref()?.rest(reader.position()))
     }
 
     /// Between two entries.
@@ -211,7 +239,7 @@ impl Pauses {
             return Ok(());
         }
         let checkpoint = self.note(reader, None)?;
-        match batches.is_due() {
+        match self.is_full(reader, batches) {
             true => batches.hand_over(checkpoint),
             false => Ok(()),
         }
@@ -232,7 +260,7 @@ impl Pauses {
             Some(done) => self.note(reader, Some((name.to_vec(), done)))?,
             None => None,
         };
-        if batches.is_due() {
+        if self.is_full(reader, batches) {
             batches.part(middle.file)?;
             batches.hand_over(checkpoint)?;
         }
@@ -272,12 +300,13 @@ fn into_directory_of(tar: &mut dyn Read, directory: &Path, rules: Rules) -> Resu
     let mut tree = Tree::new(root, directory, rules)?;
     let mut batches = Batches::start(directory)?;
     while let Some(entry) = reader.next_entry().map_err(read_error)? {
-        let mut pause = |_: &mut Reader<_, _>, batches: &mut Batches, middle: Middle<'_>| match batches.is_due() {
+        let mut pause = |_: &mut Reader<_, _>, batches: &mut Batches, middle: Middle<'_>| match batches.is_due(|| None)
+        {
             true => batches.part(middle.file).and_then(|()| batches.hand_over(None)),
             false => Ok(()),
         };
         tree.add(&entry, None, &mut reader, &mut batches, &mut pause)?;
-        if batches.is_due() {
+        if batches.is_due(|| None) {
             batches.hand_over(None)?;
         }
     }

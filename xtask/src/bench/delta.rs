@@ -399,14 +399,8 @@ fn inside<T: Send>(pid: u32, work: impl FnOnce() -> std::io::Result<T> + Send) -
 fn generate(binary: &Path, subject: &Subject, names: &[String; 2], new: &Image) -> Result<(f64, f64, f64, f64)> {
     let cgroup = Cgroup::make(None)?;
     let directory = TempDir::new().map_err(|e| format!("make a directory: {e}"))?;
-    let join: String = cgroup
-        .directories()
-        .iter()
-        .map(|directory| format!("echo $$ > {}/cgroup.procs && ", directory.display()))
-        .collect();
-    let script = format!("{join} exec \"$@\"");
-    let mut command = Command::new("sh");
-    command.args(["-c", &script, "sh"]).arg(binary);
+    let mut command = cgroup.command();
+    command.arg(binary);
     command
         .args(["image", "delta", "--registry", "--push", "--temp"])
         .arg(directory.path());

@@ -46,6 +46,15 @@ impl Cgroup {
         vec![self.at("cpuacct"), self.at("memory"), self.at("blkio")]
     }
 
+    /// A command that is one of its processes from the first; its arguments are a program and what that gets.
+    pub fn command(&self) -> Command {
+        let join = |directory: PathBuf| format!("echo $$ > {}/cgroup.procs && ", directory.display());
+        let join: String = self.directories().into_iter().map(join).collect();
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{join} exec \"$@\""), "sh"]);
+        command
+    }
+
     /// Has its processes read no more than so many bytes a second from a disk.
     pub fn limit_reads(&self, disk: &Disk, bytes: u64) -> Result<()> {
         let file = format!("/sys/block/{}/dev", disk.device.trim_start_matches("/dev/"));
@@ -245,13 +254,7 @@ impl Disk {
     pub fn forget(&self) -> Result<()> {
         self.sync()?;
         run(Command::new("blockdev").arg("--flushbufs").arg(&self.device))?;
-        let file = self.dir.path().join("disk");
-        run(Command::new("dd").arg(format!("of={}", file.display())).args([
-            "oflag=nocache",
-            "conv=notrunc,fdatasync",
-            "count=0",
-            "status=none",
-        ]))
+        uncache(&self.dir.path().join("disk"))
     }
 
     /// Brings everything to the device.
@@ -281,4 +284,21 @@ pub fn bytes_below(directory: &Path, without: &[&str]) -> f64 {
         }
     }
     sum
+}
+
+/// Brings a file to its device and out of memory, and so out of the account of who read or wrote it.
+pub fn uncache(file: &Path) -> Result<()> {
+    run(Command::new("dd").arg(format!("of={}", file.display())).args([
+        "oflag=nocache",
+        "conv=notrunc,fdatasync",
+        "count=0",
+        "status=none",
+    ]))
+}
+
+/// Bytes of the files below a directory that are in memory.
+pub fn cached_below(directory: &Path) -> Result<f64> {
+    let line = "find \"$1\" -type f -size +0 -print0 | xargs -0 fincore --bytes --noheadings --output RES";
+    let all = output(Command::new("sh").args(["-c", line, "sh"]).arg(directory))?;
+    Ok(all.lines().filter_map(|line| line.trim().parse::<f64>().ok()).sum())
 }

@@ -11,7 +11,9 @@ mod images;
 mod measure;
 mod memory;
 mod pull;
+mod realistic;
 mod run;
+mod series;
 mod size;
 mod table;
 

@@ -1,6 +1,6 @@
 //! Bodies of answers as streams: of known length, in chunks, or until the connection ends.
 
-use super::{Error, Stream};
+use super::Stream;
 use std::io::{self, Read, Write};
 
 const MAX_CHUNK_LINE: usize = 1024;
@@ -161,13 +161,13 @@ impl Read for Body {
 
 /// Sends a stream of unknown length; gives how sending went. An error is one of the source: the stream is broken off
 /// then, and has no answer to wait for.
-pub(super) fn send_chunks(source: &mut dyn Read, stream: &mut Stream) -> Result<io::Result<()>, Error> {
+pub(super) fn send_chunks(source: &mut dyn Read, stream: &mut Stream) -> io::Result<io::Result<()>> {
     let mut buffer = vec![0u8; 32 * 1024];
     loop {
         let n = match source.read(&mut buffer) {
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(Error::Source(e)),
+            Err(e) => return Err(e),
         };
         let sent = match n {
             0 => return Ok(stream.write_all(b"0\r\n\r\n")),

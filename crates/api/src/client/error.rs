@@ -19,8 +19,8 @@ pub enum Error {
     #[error("{0}")]
     Protocol(String),
     /// What was to be sent could not be read.
-    #[error("{0}")]
-    Source(#[source] io::Error),
+    #[error("error during connect: {asked}: {source}")]
+    Source { asked: String, source: io::Error },
     #[error("error during connect: {0}")]
     Io(#[from] io::Error),
 }
@@ -47,15 +47,23 @@ impl Error {
     pub(super) fn connect(endpoint: &Endpoint, method: &str, target: &str, error: io::Error) -> Error {
         match (error.kind(), endpoint) {
             (io::ErrorKind::PermissionDenied, Endpoint::Unix(path)) => {
-                let path = path.display();
-                let verb = format!("{}{}", &method[..1], method[1..].to_lowercase());
-                let host = escape(&path.to_string(), b"");
+                let (asked, path) = (asked(endpoint, method, target), path.display());
                 Error::Denied(format!(
-                    "{endpoint}: {verb} \"http://{host}{target}\": dial unix {path}: connect: permission denied"
+                    "{endpoint}: {asked}: dial unix {path}: connect: permission denied"
                 ))
             }
             (io::ErrorKind::Unsupported, _) => Error::Protocol(error.to_string()),
             _ => Error::Connect(endpoint.to_string()),
         }
     }
+}
+
+/// A request as Go names it: `Post "http://%2Frun%2Fdocker.sock/v1.50/images/load"`.
+pub(super) fn asked(endpoint: &Endpoint, method: &str, target: &str) -> String {
+    let verb = format!("{}{}", &method[..1], method[1..].to_lowercase());
+    let host = match endpoint {
+        Endpoint::Unix(path) => escape(&path.display().to_string(), b""),
+        Endpoint::Tcp(host) => host.clone(),
+    };
+    format!("{verb} \"http://{host}{target}\"")
 }

@@ -541,7 +541,7 @@ mod tests {
 
     fn read(line: &str) -> Result<CreateRequest, String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_string).collect();
-        let parsed = flags::parse(&[super::super::container_flags::FLAGS], &words, false).map_err(|e| e.to_string())?;
+        let parsed = flags::parse(&[super::super::container_flags::FLAGS], &words, false)?;
         request(&parsed, false)
     }
 

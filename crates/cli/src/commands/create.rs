@@ -6,7 +6,7 @@ use super::requests::{self, pull};
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::Parsed;
-use crate::terminal;
+use crate::progress::Shown;
 use api::client::{Client, Payload, Request};
 use api::container::{CreateRequest, CreateResponse};
 use api::json::Empty;
@@ -65,17 +65,12 @@ pub fn create(cli: &Cli, parsed: &Parsed, wanted: CreateRequest) -> Result<Strin
         false => Some(requests::reference(&image).map_err(Failure::new)?.or_latest()),
     };
     let fetch = |reference: &Reference| {
-        let draw = terminal::is_error();
-        let quiet = parsed.bool("quiet");
-        pull(
-            cli,
-            reference,
-            false,
-            (&platform, ""),
-            &mut std::io::stderr(),
-            draw,
-            quiet,
-        )
+        let shown = if parsed.bool("quiet") {
+            Shown::Nowhere
+        } else {
+            Shown::Error
+        };
+        pull(cli, reference, (&platform, ""), shown)
     };
     if policy == "always"
         && let Some(reference) = &reference

@@ -5,7 +5,8 @@ use crate::command::{Args, Command, Failure};
 use crate::delta;
 use crate::flags::{Flag, Parsed};
 use crate::output::Output;
-use crate::{progress, terminal};
+use crate::progress::{self, Shown};
+use crate::terminal;
 use api::client::Request;
 use api::delta::{Job, Outcome};
 
@@ -114,5 +115,5 @@ fn balena(cli: &Cli, sources: &[String], target: &str, parsed: &Parsed) -> Resul
         .query("dest", target)
         .query_unless_empty("t", parsed.text("tag"));
     let body = cli.client.send(request)?.body;
-    progress::show(body, &mut std::io::stdout(), terminal::is_output())
+    progress::show(body, Shown::Output)
 }

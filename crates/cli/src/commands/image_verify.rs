@@ -3,7 +3,7 @@
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
-use crate::{progress, terminal};
+use crate::progress::{self, Shown};
 use api::client::Request;
 
 pub const COMMAND: Command = Command::new(
@@ -39,5 +39,5 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         }
     }
     let body = cli.client.send(request)?.body;
-    progress::show(body, &mut std::io::stdout(), terminal::is_output())
+    progress::show(body, Shown::Output)
 }

@@ -4,7 +4,8 @@ use super::requests;
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
-use crate::{input, progress, terminal};
+use crate::input;
+use crate::progress::{self, Shown};
 use api::client::{Payload, Request};
 use std::io::Read;
 
@@ -47,5 +48,5 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         .query_unless_empty("platform", &requests::platform(parsed.text("platform")).to_lowercase())
         .payload(Payload::Stream(&mut *content, "text/plain"));
     let body = cli.client.send(request)?.body;
-    progress::show(body, &mut std::io::stdout(), terminal::is_output())
+    progress::show(body, Shown::Output)
 }

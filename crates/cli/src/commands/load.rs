@@ -4,7 +4,9 @@ use super::requests;
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
-use crate::{input, progress, terminal};
+use crate::input;
+use crate::progress::{self, Shown};
+use crate::terminal;
 use api::client::{Payload, Request};
 
 pub const COMMAND: Command = Command::new(
@@ -41,5 +43,5 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         .query_unless_empty("platform", &platform)
         .payload(Payload::Stream(&mut *source, "application/x-tar"));
     let body = cli.client.send(request)?.body;
-    progress::show(body, &mut std::io::stdout(), terminal::is_output())
+    progress::show(body, Shown::Output)
 }

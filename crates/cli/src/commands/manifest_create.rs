@@ -5,7 +5,7 @@ use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::manifests::Lists;
-use crate::remote::Remote;
+use crate::remote;
 
 pub const COMMAND: Command = Command::new(
     &["manifest create"],
@@ -39,14 +39,19 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         .iter()
         .map(|name| reference_or_latest(name).map_err(Failure::new));
     let names: Vec<_> = names.collect::<Result<_, _>>()?;
-    let remote = Remote::reading(cli, &names.iter().collect::<Vec<_>>(), parsed.bool("insecure"));
+    let mut wanted = Vec::new();
     for name in &names {
         // What is there may have been annotated.
-        let image = match lists.image(&list, name)?.filter(|kept| kept.is_exact()) {
-            Some(kept) => kept,
-            None => remote.image(name)?,
-        };
-        lists.save(&list, &image)?;
+        let there = lists.image(&list, name)?.is_some_and(|kept| kept.is_exact());
+        if !there && !wanted.contains(&name) {
+            wanted.push(name);
+        }
+    }
+    if !wanted.is_empty() {
+        let mut found = remote::images(cli, &wanted, parsed.bool("insecure"))?;
+        for _ in &wanted {
+            lists.save(&list, &found.image()?)?;
+        }
     }
     cli.say(format_args!("Created manifest list {}", list.canonical()))
 }

@@ -5,7 +5,7 @@ use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Parsed};
 use crate::manifests::{self, Image, Lists, check_registry, missing};
-use crate::remote::{Found, Remote};
+use crate::remote::{self, Found};
 use crate::rows::indent_by;
 use oci::reference::Reference;
 
@@ -42,7 +42,7 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     if let Some(images) = lists.images(&name)? {
         return show_list(cli, &name, &images, verbose);
     }
-    match Remote::reading(cli, &[&name], parsed.bool("insecure")).find(&name)? {
+    match remote::find(cli, &name, parsed.bool("insecure"))? {
         Found::Image(image) => show(cli, &image, verbose),
         Found::List(images) => show_list(cli, &name, &images, verbose),
     }

@@ -4,7 +4,7 @@ use super::requests;
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
 use crate::flags::{Flag, Kind, Parsed};
-use crate::terminal;
+use crate::progress::Shown;
 
 pub const COMMAND: Command = Command::new(
     &["image pull", "pull"],
@@ -23,26 +23,13 @@ pub const COMMAND: Command = Command::new(
 .examples(&["pull busybox", "pull -q alpine:3.20"]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
-    let (all, quiet) = (parsed.bool("all-tags"), parsed.bool("quiet"));
-    let mut reference = requests::reference(parsed.first()).map_err(Failure::new)?;
-    if all && (reference.tag().is_some() || reference.digest().is_some()) {
-        return Err(Failure::new("tag can't be used with --all-tags/-a"));
-    }
-    if !all && reference.tag().is_none() && reference.digest().is_none() {
-        reference = reference.or_latest();
-        if !quiet {
-            cli.say("Using default tag: latest")?;
-        }
-    }
+    let reference = requests::transferred(cli, parsed)?;
     let platform = requests::platform(parsed.text("platform"));
-    requests::pull(
-        cli,
-        &reference,
-        all,
-        (&platform, parsed.text("delta")),
-        &mut std::io::stdout(),
-        terminal::is_output(),
-        quiet,
-    )?;
+    let shown = if parsed.bool("quiet") {
+        Shown::Nowhere
+    } else {
+        Shown::Output
+    };
+    requests::pull(cli, &reference, (&platform, parsed.text("delta")), shown)?;
     cli.say(reference.canonical())
 }

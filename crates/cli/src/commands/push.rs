@@ -3,9 +3,9 @@
 use super::requests::{self, path};
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
-use crate::config::auth_header;
+use crate::delta;
 use crate::flags::{Flag, Kind, Parsed};
-use crate::{delta, progress, terminal};
+use crate::progress::{self, Shown};
 use api::client::Request;
 use api::delta::Outcome;
 
@@ -36,37 +36,25 @@ pub const COMMAND: Command = Command::new(
 ]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
-    let (all, quiet) = (parsed.bool("all-tags"), parsed.bool("quiet"));
-    let mut reference = requests::reference(parsed.first()).map_err(Failure::new)?;
-    if all && (reference.tag().is_some() || reference.digest().is_some()) {
-        return Err(Failure::new("tag can't be used with --all-tags/-a"));
-    }
-    if !all && reference.tag().is_none() && reference.digest().is_none() {
-        reference = reference.or_latest();
-        if !quiet {
-            cli.say("Using default tag: latest")?;
-        }
-    }
+    let quiet = parsed.bool("quiet");
+    let reference = requests::transferred(cli, parsed)?;
     if reference.digest().is_some() {
         return Err(Failure::new("cannot push a digest reference"));
     }
     let bases = parsed.list("delta-from");
-    if all && !bases.is_empty() {
+    if parsed.bool("all-tags") && !bases.is_empty() {
         return Err(Failure::new("--delta-from is for one tag, not for --all-tags/-a"));
     }
     let platform = requests::platform_json(&requests::platform(parsed.text("platform")))?;
     let host = reference.repository().domain();
-    let credentials = cli.config.borrow().credentials(host);
     let request = Request::post(path("images", &reference.repository().familiar(), "push"))
         .query_unless_empty("tag", reference.tag().unwrap_or_default())
         .query_unless_empty("platform", &platform)
-        .header("X-Registry-Auth", auth_header(credentials.as_ref(), host));
+        .header("X-Registry-Auth", cli.config.borrow().auth_header(host));
     let body = cli.client.send(request)?.body;
+    progress::show(body, if quiet { Shown::Nowhere } else { Shown::Output })?;
     if quiet {
-        progress::show(body, &mut std::io::sink(), false)?;
         cli.say(reference.canonical())?;
-    } else {
-        progress::show(body, &mut std::io::stdout(), terminal::is_output())?;
     }
     if bases.is_empty() {
         return Ok(());

@@ -2,13 +2,12 @@
 
 use crate::cli::Cli;
 use crate::command::{Failure, Failures};
-use crate::config::auth_header;
-use crate::progress;
+use crate::flags::Parsed;
+use crate::progress::{self, Shown};
 use crate::terminal;
 use api::client::{Request, escape};
 use oci::platform::Platform;
 use oci::reference::{Reference, ReferenceError};
-use std::io::Write;
 
 /// The path of a container, an exec, ….
 pub fn path(noun: &str, name: &str, verb: &str) -> String {
@@ -102,33 +101,38 @@ pub fn platform_json(said: &str) -> Result<String, Failure> {
     Ok(json::to_string(&platform))
 }
 
-/// Pulls an image and shows how that goes on `out`; `quiet` shows nothing.
-pub fn pull(
-    cli: &Cli,
-    reference: &Reference,
-    all_tags: bool,
-    (platform, delta): (&str, &str),
-    out: &mut dyn Write,
-    draw: bool,
-    quiet: bool,
-) -> Result<(), Failure> {
+/// The image that a registry gives or gets: `latest` where it says no tag, which is told unless `--quiet` is given; or, with
+/// `--all-tags`, all of its repository.
+pub fn transferred(cli: &Cli, parsed: &Parsed) -> Result<Reference, Failure> {
+    let reference = reference(parsed.first()).map_err(Failure::new)?;
+    let named = reference.tag().is_some() || reference.digest().is_some();
+    match (parsed.bool("all-tags"), named) {
+        (true, true) => Err(Failure::new("tag can't be used with --all-tags/-a")),
+        (true, false) | (false, true) => Ok(reference),
+        (false, false) => {
+            if !parsed.bool("quiet") {
+                cli.say("Using default tag: latest")?;
+            }
+            Ok(reference.or_latest())
+        }
+    }
+}
+
+/// Pulls an image, or all of a repository.
+pub fn pull(cli: &Cli, reference: &Reference, (platform, delta): (&str, &str), shown: Shown) -> Result<(), Failure> {
     let host = reference.repository().domain();
-    let credentials = cli.config.borrow().credentials(host);
     let mut request = Request::post("/images/create").query("fromImage", reference.repository().familiar());
     match (reference.digest(), reference.tag()) {
         (Some(digest), _) => request = request.query("tag", digest.as_str()),
-        (None, Some(tag)) if !all_tags => request = request.query("tag", tag),
-        _ => {}
+        (None, Some(tag)) => request = request.query("tag", tag),
+        // All of them.
+        (None, None) => {}
     }
     let request = request
         .query_unless_empty("platform", &platform.to_lowercase())
         .query_unless_empty("delta", delta)
-        .header("X-Registry-Auth", auth_header(credentials.as_ref(), host));
-    let body = cli.client.send(request)?.body;
-    if quiet {
-        return progress::show(body, &mut std::io::sink(), false);
-    }
-    progress::show(body, out, draw)
+        .header("X-Registry-Auth", cli.config.borrow().auth_header(host));
+    progress::show(cli.client.send(request)?.body, shown)
 }
 
 /// Docker refuses `-it` where there is no terminal to read from.

@@ -3,7 +3,6 @@
 use super::formats::{self, choose};
 use crate::cli::Cli;
 use crate::command::{Args, Command, Failure};
-use crate::config::auth_header;
 use crate::flags::{Flag, Parsed};
 use crate::rows::{self, Row, table_of};
 use crate::units::ellipsis;
@@ -63,13 +62,12 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
             values.insert(value.trim().into(), true);
         }
     }
-    let credentials = cli.config.borrow().credentials(host);
     let limit = parsed.int("limit").map(|limit| limit.to_string()).unwrap_or_default();
     let request = Request::get("/images/search")
         .query("term", term)
         .query_unless_empty("limit", &limit)
         .query_unless_empty("filters", &formats::filters_of(&filters))
-        .header("X-Registry-Auth", auth_header(credentials.as_ref(), host));
+        .header("X-Registry-Auth", cli.config.borrow().auth_header(host));
     let list: Vec<Found> = cli.client.send(request)?.json()?;
     let columns = ["Name", "Description", "StarCount", "IsOfficial"];
     let format = choose(cli, parsed, "", table_of(&columns), "{{.Name}}");

@@ -1,7 +1,7 @@
 //! Making deltas without a daemon and without a store: from registry to registry, and from archives.
 //!
-//! The client runs this in a process of its own. It reads a [`Job`] as JSON from standard input and answers in frames on
-//! standard output, as the daemon does. It has no state but temporary files without names.
+//! The client runs this in a process of its own, which reads a [`Job`] and answers in frames, as the daemon does. It has no
+//! state but temporary files without names.
 
 use super::archive::{Archive, is_path};
 use super::remote::{self, Pool};
@@ -9,16 +9,14 @@ use super::source::{Image, Named, Spool};
 use super::{Framed, Outcome, Work, name};
 use crate::cancel::Cancel;
 use crate::error::{Context, Error, Result};
+use crate::job;
 use crate::progress::Progress;
-use api::delta::Job;
+use api::delta::{JOB, Job};
 use oci::platform::Platform;
 use oci::reference::Reference;
-use registry::{Auth, Registry, Repository};
-use std::io::{Read, Write};
+use registry::{Registry, Repository};
+use std::io::Write;
 use std::path::Path;
-
-/// Most bytes of a job.
-const JOB: u64 = 1 << 20;
 
 /// The process: its exit status.
 pub fn main() -> i32 {
@@ -34,10 +32,7 @@ pub fn main() -> i32 {
 }
 
 fn work(progress: &Progress, out: &mut dyn Write) -> Result<()> {
-    let mut text = Vec::new();
-    let read = std::io::stdin().take(JOB).read_to_end(&mut text);
-    read.context("read the job")?;
-    let job: Job = json::from_slice(&text).invalid("read the job")?;
+    let job: Job = job::read(JOB)?;
     let cancel = Cancel::new().context("make a handle to cancel by")?;
     let directory = match job.directory.is_empty() {
         true => std::env::temp_dir(),
@@ -169,11 +164,7 @@ impl Place {
             return Ok(Place::Archive { archive, offered });
         }
         let reference = Reference::parse(text).invalid(format!("image {text:?}"))?.or_latest();
-        let domain = reference.repository().domain();
-        let auth = match job.credentials.get(domain) {
-            None => Auth::Anonymous,
-            Some(header) => Auth::from_header(header).invalid(format!("credentials of {domain}"))?,
-        };
+        let auth = job::auth(&job.credentials, reference.repository().domain())?;
         let opened = match push {
             true => registry.repository_for_push(&reference, auth),
             false => registry.repository(&reference, auth),

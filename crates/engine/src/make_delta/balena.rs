@@ -75,8 +75,8 @@ pub fn make(
     let config = config(&base, &new, &diffs, &api::time::now())?;
     let image = engine.store.images.put(&config, parent.as_ref())?;
     if let Some(name) = name {
-        engine.store.tags.set(name, &image)?;
         engine.store.images.set_last_updated(&image, &api::time::now())?;
+        engine.store.tags.set(name, &image)?;
         let attributes = BTreeMap::from([("name".to_string(), name.familiar())]);
         engine.events.emit("image", "tag", image.0.as_str(), attributes);
     }

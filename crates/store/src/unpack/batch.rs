@@ -3,7 +3,8 @@
 //! A thread runs `syncfs`, then `FADV_DONTNEED` over the batch's files. Meanwhile the writer goes on, but only so far.
 //! Two things are bounded: what a power failure costs, and what is in the page cache, which large files leave early
 //! ([`Early`]). Most of both is the batch's, for each sync writes some thirty blocks of bitmaps, inodes and journal for
-//! itself, and little is enough to keep the writer at work meanwhile.
+//! itself, and little is enough to keep the writer at work meanwhile. For the same reason a last batch takes what is left
+//! of its layer, if that fits into the bounds.
 
 use super::early::Early;
 use crate::checkpoint::Pending;
@@ -57,6 +58,9 @@ pub(super) struct Batches {
     /// Tells that a batch is on the device; whether one is on its way.
     done: Receiver<()>,
     under_way: bool,
+    /// Bytes of that one, counted as those of the batch were.
+    under_way_bytes: u64,
+    under_way_cached: u64,
     lost: Limits,
     in_cache: Limits,
     descriptor_limit: usize,
@@ -68,6 +72,19 @@ pub(super) struct Batches {
 struct Limits {
     batch: u64,
     ahead: u64,
+}
+
+impl Limits {
+    /// Both together are never exceeded by more than a piece.
+    fn both(self) -> u64 {
+        self.batch.saturating_add(self.ahead)
+    }
+
+    /// Says if a batch of `bytes` is to be handed over, when `rest` tells how many more are expected before the end.
+    fn is_full(self, bytes: u64, rest: impl Fn() -> Option<u64>) -> bool {
+        let takes_all = || rest().is_some_and(|rest| bytes.saturating_add(rest) <= self.both());
+        bytes >= self.batch && (bytes >= self.both() || !takes_all())
+    }
 }
 
 impl Batches {
@@ -93,6 +110,8 @@ impl Batches {
             name_bytes: 0,
             done,
             under_way: false,
+            under_way_bytes: 0,
+            under_way_cached: 0,
             lost: lost(),
             in_cache: in_cache(),
             descriptor_limit: descriptor_limit(),
@@ -140,15 +159,16 @@ impl Batches {
     }
 
     /// Says if it is time for [`Batches::hand_over`]. To be asked after every entry and piece of a file, for it waits
-    /// when the writer is too far ahead.
-    pub fn is_due(&mut self) -> bool {
-        let is_past =
-            |limit: fn(&Limits) -> u64| self.bytes >= limit(&self.lost) || self.cached >= limit(&self.in_cache);
-        let (is_full, is_ahead) = (is_past(|limits| limits.batch), is_past(|limits| limits.ahead));
+    /// when the writer is too far ahead. `rest` tells about how many bytes are still to come, if it can.
+    pub fn is_due(&mut self, rest: impl Fn() -> Option<u64>) -> bool {
+        let is_ahead = self.bytes >= self.lost.both().saturating_sub(self.under_way_bytes)
+            || self.cached >= self.in_cache.both().saturating_sub(self.under_way_cached);
         if is_ahead {
             self.wait();
         }
-        is_full || (self.cached > 0 && self.begun.elapsed() >= AGE)
+        self.lost.is_full(self.bytes, &rest)
+            || self.in_cache.is_full(self.cached, &rest)
+            || (self.cached > 0 && self.begun.elapsed() >= AGE)
     }
 
     /// Waits for the batch that is on its way. If that ends in an error, the next hand-over reports it.
@@ -156,6 +176,7 @@ impl Batches {
         if std::mem::take(&mut self.under_way) {
             let _ = self.done.recv();
         }
+        (self.under_way_bytes, self.under_way_cached) = (0, 0);
     }
 
     /// Waits until everything is on the device, and reports what went wrong on the way.
@@ -167,6 +188,7 @@ impl Batches {
     /// Has everything so far made durable, and after that the checkpoint written that says so.
     pub fn hand_over(&mut self, checkpoint: Option<Pending>) -> Result<()> {
         self.wait();
+        (self.under_way_bytes, self.under_way_cached) = (self.bytes, self.cached);
         (self.bytes, self.cached, self.name_bytes, self.begun) = (0, 0, 0, Instant::now());
         self.batch.files.extend(self.early.leave());
         let batch = Batch {
@@ -205,6 +227,9 @@ impl Drop for Batches {
 
 fn sync(root: BorrowedFd<'_>, shown: &Path, batches: &Receiver<Batch>, done: &SyncSender<()>) -> Result<()> {
     while let Ok(batch) = batches.recv() {
+        if let Some(checkpoint) = &batch.checkpoint {
+            checkpoint.make_room()?;
+        }
         if !fault::is(Fault::NoDataSync) && !fault::is(Fault::RecordFirst) {
             sys::fs::syncfs(root).doing("sync file system of", shown)?;
         }
@@ -252,4 +277,47 @@ fn descriptor_limit() -> usize {
         .current
         .unwrap_or(u64::MAX);
     usize::try_from((limit / 8).clamp(16, OPEN)).unwrap_or(16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_batch_takes_the_rest_if_that_fits() {
+        let limits = Limits { batch: 40, ahead: 10 };
+        for (bytes, rest, full) in [
+            (39, None, false),
+            (39, Some(1000), false),
+            (40, None, true),
+            (40, Some(10), false),
+            (40, Some(11), true),
+            (49, Some(1), false),
+            // What was expected was less than what came.
+            (50, Some(0), true),
+            (u64::MAX, Some(u64::MAX), true),
+        ] {
+            assert_eq!(limits.is_full(bytes, || rest), full, "{bytes} {rest:?}");
+        }
+    }
+
+    /// What is in two batches never exceeds both limits: a large batch leaves less room to the next.
+    #[test]
+    fn a_batch_that_took_more_leaves_less() {
+        let at = tempfile::tempdir().unwrap();
+        let mut batches = Batches::start(at.path()).unwrap();
+        batches.lost = Limits { batch: 40, ahead: 10 };
+        let file: OwnedFd = tempfile::tempfile().unwrap().into();
+        batches.wrote(&file, 0..40).unwrap();
+        assert!(batches.is_due(|| None) && !batches.is_due(|| Some(10)));
+        batches.wrote(&file, 40..48).unwrap();
+        assert!(batches.is_due(|| Some(10)));
+        batches.hand_over(None).unwrap();
+        assert_eq!((batches.under_way, batches.under_way_bytes), (true, 48));
+        batches.wrote(&file, 48..49).unwrap();
+        assert!(!batches.is_due(|| None) && batches.under_way);
+        batches.wrote(&file, 49..50).unwrap();
+        assert!(!batches.is_due(|| None) && !batches.under_way, "it was waited for");
+        batches.finish().unwrap();
+    }
 }
