@@ -36,6 +36,9 @@ pub fn work(path: &Path, ledger: Writer, seed: u64, bytes: u64) -> Result<()> {
     let committed = life.commit(&one, &id(&first)?)?;
     life.damage(&first)?;
     life.repair(&first)?;
+    // Of a plain blob a part is enough, and what is whole becomes links to what is there.
+    life.damage(&second)?;
+    life.repair(&second)?;
     life.create(&two, &id(&second)?)?;
     life.remove(&b, &second)?;
     life.remove_container(&two)?;

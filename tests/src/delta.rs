@@ -7,7 +7,7 @@ use delta::rsync::{self, Signature};
 use delta::{Contents, FileId};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 
 const ARTIFACT: &str = "application/vnd.balena.delta.v1";
@@ -21,19 +21,6 @@ pub struct Delta {
     pub target: String,
     pub bases: Vec<String>,
     pub bytes: Vec<u8>,
-}
-
-/// A layer's tar.
-pub fn tar_of(layer: &Layer) -> Vec<u8> {
-    let mut tar = Vec::new();
-    match layer.media_type.ends_with("gzip") {
-        true => flate2::read::GzDecoder::new(&layer.blob[..])
-            .read_to_end(&mut tar)
-            .map(drop)
-            .expect("it was compressed here"),
-        false => tar.clone_from(&layer.blob),
-    }
-    tar
 }
 
 struct Tars<'a>(Vec<(&'a [u8], &'a Survey)>);
@@ -56,11 +43,11 @@ impl Contents for Tars<'_> {
 
 /// The delta that makes a layer from others, lowest first.
 pub fn between(bases: &[&Layer], target: &Layer) -> Delta {
-    let tars: Vec<Vec<u8>> = bases.iter().map(|layer| tar_of(layer)).collect();
+    let tars: Vec<Vec<u8>> = bases.iter().map(|layer| layer.tar()).collect();
     let survey = |tar: &Vec<u8>| Survey::read(&tar[..]).expect("a tar that was written here");
     let surveys: Vec<Survey> = tars.iter().map(survey).collect();
     let mut contents = Tars(tars.iter().map(Vec::as_slice).zip(&surveys).collect());
-    let tar = tar_of(target);
+    let tar = target.tar();
     let mut bytes = Vec::new();
     let references: Vec<&Survey> = surveys.iter().collect();
     let report = delta::make::write(&references, &mut contents, &survey(&tar), &tar[..], &mut bytes);
@@ -76,7 +63,7 @@ pub fn between(bases: &[&Layer], target: &Layer) -> Delta {
 pub fn balena_image(base: &Image, target: &Image) -> Image {
     let mut tars = Vec::new();
     for layer in &base.layers {
-        tars.append(&mut tar_of(layer));
+        tars.append(&mut layer.tar());
     }
     let layers = target.layers.iter().enumerate().map(|(at, layer)| {
         let same = (0..=at).all(|at| base.layers.get(at).map(|b| &b.diff_id) == Some(&target.layers[at].diff_id));
@@ -86,7 +73,7 @@ pub fn balena_image(base: &Image, target: &Image) -> Image {
         let mut delta = Vec::new();
         let signature = Signature::read(&mut &tars[..], tars.len() as u64);
         let signature = signature.expect("memory is read");
-        rsync::write(&signature, &mut &tar_of(layer)[..], &mut delta).expect("memory is read and written");
+        rsync::write(&signature, &mut &layer.tar()[..], &mut delta).expect("memory is read and written");
         Layer::gzip(&Tar::default().file("delta", 0o600, &delta).bytes())
     });
     let labels = json!({

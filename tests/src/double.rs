@@ -28,6 +28,12 @@ pub enum Fault {
     SlowDeltas(u64),
     /// Every answer with a delta ends after so many bytes; `Range` goes on from anywhere.
     CutDeltas(usize),
+    /// A part of a layer is asked for in vain: all of it comes.
+    NoParts,
+    /// Parts of layers are gone, but for the first so many that are asked for.
+    PartsGone(usize),
+    /// Parts of layers come as so many bytes, and go on from anywhere.
+    CutParts(usize),
 }
 
 /// What it serves.
@@ -107,7 +113,7 @@ fn serve(
         if reader.read_line(&mut first)? == 0 {
             return Ok(());
         }
-        let mut from = None;
+        let (mut from, mut to) = (None, None);
         loop {
             let mut line = String::new();
             reader.read_line(&mut line)?;
@@ -116,15 +122,24 @@ fn serve(
                 break;
             }
             if let Some(range) = line.strip_prefix("range: bytes=") {
-                from = range.split('-').next().and_then(|start| start.parse::<usize>().ok());
+                let (start, last) = range.split_once('-').unwrap_or((range, ""));
+                from = start.parse::<usize>().ok();
+                to = last.parse::<usize>().ok().map(|last| last + 1);
             }
-        }
-        if let Ok(mut requests) = requests.lock() {
-            requests.push(format!("{} {from:?}", first.trim_end()));
         }
         let mut words = first.split(' ');
         let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-        answer(&mut out, method, target, from, served, fault, sent)?;
+        let mut parts = 0;
+        if let Ok(mut requests) = requests.lock() {
+            requests.push(format!("{} {from:?} {to:?}", first.trim_end()));
+            parts = requests.iter().filter(|line| !line.ends_with("None")).count();
+        }
+        let fault = match fault {
+            Fault::PartsGone(some) if parts > some && to.is_some() => Fault::PartsGone(0),
+            Fault::PartsGone(_) => Fault::None,
+            other => other,
+        };
+        answer(&mut out, method, target, (from, to), served, fault, sent)?;
     }
 }
 
@@ -132,7 +147,7 @@ fn answer(
     out: &mut TcpStream,
     method: &str,
     target: &str,
-    from: Option<usize>,
+    (mut from, mut to): (Option<usize>, Option<usize>),
     served: &Served,
     fault: Fault,
     sent: &Mutex<u64>,
@@ -170,7 +185,14 @@ fn answer(
             br#"{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#,
         );
     };
+    if fault == Fault::PartsGone(0) {
+        return whole(out, method, 404, "application/json", b"{}");
+    }
+    if fault == Fault::NoParts && to.is_some() {
+        (from, to) = (None, None);
+    }
     let fault = match (fault, delta) {
+        (Fault::CutParts(bytes), None) if to.is_some() => Fault::CutEvery(bytes),
         (Fault::SlowDeltas(rate), Some(_)) => Fault::Slow(rate),
         (Fault::CutDeltas(bytes), Some(_)) => Fault::CutEvery(bytes),
         (fault, _) => fault,
@@ -180,24 +202,22 @@ fn answer(
         let middle = blob.len() / 2;
         blob.to_mut()[middle] ^= 1;
     }
-    let start = from.unwrap_or(0).min(blob.len());
+    let all = blob.len();
+    let start = from.unwrap_or(0).min(all);
+    let last = to.unwrap_or(all).clamp(start, all);
     let status = if from.is_some() { 206 } else { 200 };
-    let mut head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n", blob.len() - start);
+    let mut head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n", last - start);
     if from.is_some() {
-        head.push_str(&format!(
-            "Content-Range: bytes {start}-{}/{}\r\n",
-            blob.len() - 1,
-            blob.len()
-        ));
+        head.push_str(&format!("Content-Range: bytes {start}-{}/{all}\r\n", last - 1));
     }
     out.write_all(format!("{head}\r\n").as_bytes())?;
     if method == "HEAD" {
         return Ok(());
     }
     let end = match fault {
-        Fault::Truncated => (blob.len() / 2).max(start),
-        Fault::CutEvery(bytes) => (start + bytes).min(blob.len()),
-        _ => blob.len(),
+        Fault::Truncated => (all / 2).clamp(start, last),
+        Fault::CutEvery(bytes) => (start + bytes).min(last),
+        _ => last,
     };
     match fault {
         Fault::Slow(rate) => {
@@ -217,7 +237,7 @@ fn answer(
             }
         }
     }
-    match end == blob.len() {
+    match end == last {
         true => Ok(()),
         false => out.shutdown(std::net::Shutdown::Both),
     }

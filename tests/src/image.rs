@@ -5,6 +5,7 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use oci::tar::{Entry, Kind, Time, Writer};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -82,6 +83,8 @@ pub struct Layer {
     pub media_type: String,
     /// What the manifest says the blob's size is.
     pub size: u64,
+    /// What else the manifest says of it.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Layer {
@@ -98,20 +101,23 @@ impl Layer {
     /// What the blob is without its compression.
     pub fn tar(&self) -> Vec<u8> {
         let mut tar = Vec::new();
-        match self.media_type.ends_with("gzip") {
-            true => MultiGzDecoder::new(&self.blob[..]).read_to_end(&mut tar),
-            false => (&self.blob[..]).read_to_end(&mut tar),
+        match self.media_type.rsplit('+').next() {
+            Some("gzip") => MultiGzDecoder::new(&self.blob[..]).read_to_end(&mut tar),
+            Some("zstd") => zstd::Decoder::new(&self.blob[..]).and_then(|mut plain| plain.read_to_end(&mut tar)),
+            _ => (&self.blob[..]).read_to_end(&mut tar),
         }
         .expect("the blob is whole");
         tar
     }
 
-    fn of(tar: &[u8], blob: Vec<u8>, suffix: &str) -> Layer {
+    /// A blob of whatever making.
+    pub(crate) fn of(tar: &[u8], blob: Vec<u8>, suffix: &str) -> Layer {
         Layer {
             digest: sha256(&blob),
             diff_id: sha256(tar),
             media_type: format!("{LAYER}{suffix}"),
             size: blob.len() as u64,
+            annotations: BTreeMap::new(),
             blob,
         }
     }
@@ -148,7 +154,13 @@ impl Image {
         let config = document.to_string().into_bytes();
         let list: Vec<Value> = layers
             .iter()
-            .map(|layer| json!({"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}))
+            .map(|layer| {
+                let mut descriptor = json!({"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size});
+                if !layer.annotations.is_empty() {
+                    descriptor["annotations"] = json!(layer.annotations);
+                }
+                descriptor
+            })
             .collect();
         let manifest = json!({
             "schemaVersion": 2, "mediaType": MANIFEST,

@@ -16,6 +16,7 @@ pub mod image;
 pub mod journal;
 pub mod referrers;
 pub mod registry;
+pub mod seekable;
 pub mod terminal;
 
 pub use client::{Client, Ran};

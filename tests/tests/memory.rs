@@ -2,15 +2,16 @@
 
 use flate2::{Compression, write::GzEncoder};
 use oci::tar::{Entry, Kind as EntryKind, Writer};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use tests::client::Ran;
 use tests::daemon::Options;
+use tests::double::{Double, Fault};
 use tests::image::{Layer, Tar};
-use tests::{Daemon, Image, Kind, ground};
+use tests::{Daemon, Image, Kind, delta, ground, seekable};
 
 /// Bytes of resident memory at its peak, beyond what the idle daemon had.
 const BOUND: u64 = 32 << 20;
@@ -237,5 +238,61 @@ fn documents_that_grow_in_memory() {
                 assert!(peak < BOUND, "{what}: {peak} bytes");
             }
         });
+    });
+}
+
+/// The index of a layer's blob is asked for when a delta's base lacks a file.
+#[test]
+fn indexes_of_blobs() {
+    ground::run(|g| {
+        let tar = |version: &[u8]| {
+            Tar::default()
+                .file("lacking", 0o644, &delta::noise(1, 100_000))
+                .file("large", 0o644, &delta::noise(2, 6_000_000))
+                .file("version", 0o644, version)
+                .bytes()
+        };
+        let entry = json!({"type": "reg", "name": "other", "size": 1, "offset": 1});
+        let many = |entries: &mut Vec<Value>| entries.extend(vec![entry.clone(); 600_000]);
+        let most = |entries: &mut Vec<Value>| entries.extend(vec![entry.clone(); 130_000]);
+        let long = |entries: &mut Vec<Value>| {
+            let mut long = entry.clone();
+            long["name"] = "x".repeat(40 << 20).into();
+            entries.insert(0, long);
+        };
+        let before_it = |entries: &mut Vec<Value>| entries[0]["innerOffset"] = (60 << 20).into();
+        let cases: [(&str, seekable::Change<'_>, bool); 4] = [
+            ("too many chunks", &many, false),
+            ("as many as there may be", &most, true),
+            ("a name of 40 MB", &long, false),
+            ("much before a file", &before_it, false),
+        ];
+        for (number, (story, change, used)) in cases.into_iter().enumerate() {
+            let new = match number % 2 {
+                0 => seekable::zstd_chunked(&tar(b"two"), true, change),
+                _ => seekable::estargz(&tar(b"two"), change),
+            };
+            let old = Layer::gzip(&tar(b"one"));
+            let update = delta::between(&[&old], &new);
+            let daemon = g.daemon();
+            let reference = g
+                .registry
+                .push("app", "old", &Image::new(vec![old], json!({})))
+                .unwrap();
+            daemon.docker().ok(&["pull", "-q", &reference]);
+            let layers = fs::read_dir(daemon.data_root().join("overlay2")).unwrap().flatten();
+            let lacking = layers.map(|layer| layer.path().join("diff/lacking"));
+            let lacking = lacking.filter(|path| path.exists()).collect::<Vec<_>>();
+            assert_eq!(lacking.len(), 1);
+            fs::remove_file(&lacking[0]).unwrap();
+            let new = Image::new(vec![new], json!({}));
+            let artifact = delta::Artifact::new(&new, &[update]);
+            let double = Double::with_deltas(new, vec![artifact], Fault::None).unwrap();
+            let (ran, peak) = peak(&daemon, || daemon.docker().run(&["pull", &double.reference()]));
+            println!("{story}: {} KiB", peak >> 10);
+            assert_eq!(ran.code, 0, "{story}: {}", ran.err);
+            assert_eq!(ran.out.contains("Delta from"), used, "{story}: {}", ran.out);
+            assert!(peak < BOUND, "{story}: {peak}");
+        }
     });
 }

@@ -1,10 +1,15 @@
 //! Images checked on the disk, and healed from their registry while other layers stay as they are.
 
+use serde_json::json;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 use tests::client::within;
-use tests::{Daemon, ground};
+use tests::delta::noise;
+use tests::double::{Double, Fault};
+use tests::image::{self, Image, Layer, Tar};
+use tests::{Daemon, ground, seekable};
 
 /// The file of a name in any layer.
 fn file(daemon: &Daemon, name: &str) -> PathBuf {
@@ -93,5 +98,71 @@ fn after_a_kill_everything_is_looked_at() {
                 .count(),
             2
         );
+    });
+}
+
+/// Where the layer's blob can be read in its middle, repairing costs what is damaged; elsewhere the blob.
+#[test]
+fn only_what_is_damaged_is_fetched() {
+    ground::run(|g| {
+        let tar = Tar::default()
+            .dir("app", 0o755)
+            .file("app/library", 0o644, &noise(1, 1_000_000))
+            .file("app/other", 0o644, &noise(2, 200_000))
+            .dir("app/gone", 0o755)
+            .file("app/gone/file", 0o640, &noise(3, 50_000))
+            .file("app/mode", 0o600, &noise(4, 90_000))
+            .symlink("app/link", "other")
+            .bytes();
+        let as_made = |_: &mut Vec<serde_json::Value>| {};
+        let layers = [
+            Layer::plain(&tar),
+            seekable::estargz(&tar, &as_made),
+            seekable::zstd_chunked(&tar, true, &as_made),
+            Layer::gzip(&tar),
+        ];
+        for (number, layer) in layers.into_iter().enumerate() {
+            let mut daemon = g.daemon();
+            let (size, kind) = (layer.size, layer.media_type.clone());
+            let image = Image::new(vec![image::busybox_layer().unwrap(), layer], json!({"Cmd": ["true"]}));
+            let double = Double::start(image, Fault::None).unwrap();
+            let reference = double.reference();
+            daemon.docker().ok(&["pull", "-q", &reference]);
+            let repair = || {
+                let before = double.sent();
+                let ran = daemon.cli().run(&["image", "verify", "--deep", "--repair", &reference]);
+                assert_eq!(ran.code, 0, "{kind}: {} {}", ran.out, ran.err);
+                assert!(ran.out.contains(&format!("{reference}: whole")), "{kind}: {}", ran.out);
+                (ran.out, double.sent() - before)
+            };
+            // No content at all.
+            let library = file(&daemon, "app/library");
+            let inode = fs::metadata(&library).unwrap().ino();
+            let mode = file(&daemon, "app/mode");
+            fs::set_permissions(&mode, fs::Permissions::from_mode(0o666)).unwrap();
+            fs::remove_file(file(&daemon, "app/link")).unwrap();
+            let (said, sent) = repair();
+            let is_gzip = number == 3;
+            assert!(said.contains("Repaired by 0 B instead of"), "{kind}: {said}");
+            assert_eq!(sent, 0, "{kind}");
+            flip(&file(&daemon, "app/other"));
+            fs::remove_dir_all(file(&daemon, "app/gone")).unwrap();
+            let (said, sent) = repair();
+            assert_eq!(
+                said.contains("Repaired by 0.3 MB instead of"),
+                !is_gzip,
+                "{kind}: {said}"
+            );
+            match is_gzip {
+                true => assert!(sent >= size && sent < size + 100, "{kind}: {sent}"),
+                false => assert!((250_000..254_000).contains(&sent), "{kind}: {sent}"),
+            }
+            // What was whole is the same file as before.
+            assert_eq!(fs::metadata(&library).unwrap().ino() == inode, !is_gzip, "{kind}");
+            assert_eq!(fs::metadata(&mode).unwrap().mode() & 0o7777, 0o600);
+            daemon.docker().ok(&["run", "--rm", &reference]);
+            daemon.docker().ok(&["rmi", &reference]);
+            assert_eq!(daemon.left_behind(), Vec::<String>::new());
+        }
     });
 }

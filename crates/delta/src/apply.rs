@@ -5,7 +5,7 @@
 //! can link a file instead of writing it. Memory: the base's layers, the streams' windows as far as they are filled
 //! (18 MiB at most, all of them), one group, and one patch's copies.
 
-use crate::contents::Contents;
+use crate::contents::{Contents, Nothing, State, Wanted};
 use crate::entry::{Base, Body, HeadBase, PIECE, RAW_LIMIT, Raw, Shape, TAIL, ZEROS};
 use crate::error::Error;
 use crate::header::Header;
@@ -13,7 +13,7 @@ use crate::heads::Heads;
 use crate::layer::{FileId, Layer, digest};
 use crate::patch::{Patched, Spare};
 use crate::stream::{Decoders, Source, Stream};
-use oci::tar::BLOCK;
+use oci::tar::{BLOCK, Reader};
 use oci::tar_split::Crc64;
 use ring::digest::{Context, SHA256};
 use std::collections::VecDeque;
@@ -370,6 +370,36 @@ impl<R: Read> Pieces<R> {
         Ok(n)
     }
 
+    /// The base's file that the new content is patched from.
+    fn patched_from(&self) -> Option<FileId> {
+        match &self.new {
+            Some(New::Patched(patched)) => Some(patched.file()),
+            _ => None,
+        }
+    }
+
+    /// Goes through the patch of a file that has changed or is lost, so that what comes after it can be read.
+    fn pass_patch(&mut self, contents: &mut dyn Contents, lost: bool) -> Result<(), Error> {
+        if let Some(New::Patched(patched)) = &mut self.new {
+            patched.in_vain(lost);
+        }
+        let mut buffer = vec![0; 16 << 10];
+        let contents = if lost { &mut Nothing } else { contents };
+        while self.new.is_some() {
+            self.read(contents, &mut buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Where the content of the piece that came last begins in the tar, and the name in its header.
+    fn place_of(&self, piece: &Piece) -> (u64, Vec<u8>) {
+        // The padding of the file before is what is left over of whole blocks.
+        let blocks = &self.raw[self.raw.len() % BLOCK..];
+        let entry = Reader::with_tap(blocks, ()).next_entry();
+        let name = entry.ok().flatten().map_or(Vec::new(), |entry| entry.name);
+        (self.made - piece.size, name)
+    }
+
     /// Checks that the delta ends where the target does.
     pub fn finish(self) -> Result<(), Error> {
         if !self.done {
@@ -413,8 +443,19 @@ impl Hints {
     }
 }
 
+/// Where the content of the piece at work comes from, if it was to be made from a file of the base's.
+#[derive(Clone, Copy)]
+enum Way {
+    Unknown,
+    AsToldByTheDelta,
+    Elsewhere { instead_of: FileId, begun: bool },
+}
+
 /// The target's tar as a stream. Every file of the base that it reads is checked against its CRC-64, and at the end
 /// the whole against the diff ID: a read that says "end" says that the tar is the right one.
+///
+/// What would be made from a file that is not whole any more ([`Contents::state`]) comes from elsewhere, without a hint,
+/// for nothing is to be linked to that file. A patch is gone through all the same, for the sake of what follows it.
 pub struct Target<R, C> {
     pieces: Option<Pieces<R>>,
     contents: C,
@@ -426,6 +467,9 @@ pub struct Target<R, C> {
     at: u64,
     crc: Crc64,
     hash: Option<Context>,
+    way: Way,
+    /// The first bytes are being passed.
+    skipping: bool,
 }
 
 impl<R: Read, C: Contents> Target<R, C> {
@@ -445,6 +489,8 @@ impl<R: Read, C: Contents> Target<R, C> {
             at: 0,
             crc: Crc64::default(),
             hash: Some(Context::new(&SHA256)),
+            way: Way::AsToldByTheDelta,
+            skipping: false,
         }
     }
 
@@ -466,6 +512,7 @@ impl<R: Read, C: Contents> Target<R, C> {
     /// What is taken whole from elsewhere is not read.
     pub fn skip(&mut self, mut bytes: u64) -> Result<(), Error> {
         self.leave_checks();
+        self.skipping = true;
         let mut buffer = vec![0; 16 << 10];
         while bytes > 0 {
             let is_raw = self
@@ -473,7 +520,12 @@ impl<R: Read, C: Contents> Target<R, C> {
                 .as_ref()
                 .is_none_or(|pieces| self.raw_at < pieces.raw().len());
             let left = self.piece.size - self.at;
-            if !is_raw && left > 0 && matches!(self.piece.content, Content::Base(_) | Content::Target(_)) {
+            if !is_raw && left > 0 && self.piece.content == Content::New && matches!(self.way, Way::Unknown) {
+                self.find_way()?;
+            }
+            let taken = matches!(self.piece.content, Content::Base(_) | Content::Target(_))
+                || matches!(self.way, Way::Elsewhere { .. });
+            if !is_raw && left > 0 && taken {
                 let n = left.min(bytes);
                 self.at += n;
                 bytes -= n;
@@ -485,6 +537,28 @@ impl<R: Read, C: Contents> Target<R, C> {
                 n => bytes -= n as u64,
             }
         }
+        self.skipping = false;
+        Ok(())
+    }
+
+    /// Finds out where the content of the piece at work comes from.
+    fn find_way(&mut self) -> Result<(), Error> {
+        let Some(pieces) = &mut self.pieces else { return Ok(()) };
+        let file = match self.piece.content {
+            Content::Base(file) => Some(file),
+            _ => pieces.patched_from(),
+        };
+        let state = file.map_or(State::Whole, |file| self.contents.state(file));
+        self.way = match (file, state) {
+            (None, _) | (_, State::Whole) => Way::AsToldByTheDelta,
+            (Some(instead_of), state) => {
+                pieces.pass_patch(&mut self.contents, state == State::Lost)?;
+                Way::Elsewhere {
+                    instead_of,
+                    begun: false,
+                }
+            }
+        };
         Ok(())
     }
 
@@ -527,7 +601,16 @@ impl<R: Read, C: Contents> Target<R, C> {
                 Some(piece) => {
                     (self.piece, self.raw_at, self.at) = (piece, 0, 0);
                     self.crc = Crc64::default();
-                    if let (Some(entry), Content::Base(_) | Content::Target(_)) = (piece.entry, piece.content) {
+                    self.way = Way::Unknown;
+                    // What is only passed may be taken from the base without looking at it.
+                    if !self.skipping {
+                        self.find_way()?;
+                    }
+                    let Some(pieces) = &self.pieces else { return Ok(0) };
+                    let as_told = !matches!(self.way, Way::Elsewhere { .. });
+                    if let (Some(entry), Content::Base(_) | Content::Target(_)) = (piece.entry, piece.content)
+                        && as_told
+                    {
                         let Piece { content, head, .. } = piece;
                         let crc = match content {
                             Content::Base(file) => Some(pieces.base.layer(file).crc(file.entry)),
@@ -556,10 +639,27 @@ impl<R: Read, C: Contents> Target<R, C> {
     }
 
     fn content(&mut self, into: &mut [u8]) -> Result<usize, Error> {
+        if let Way::Unknown = self.way {
+            self.find_way()?;
+        }
         let Some(pieces) = &mut self.pieces else { return Ok(0) };
         let left = self.piece.size - self.at;
         let room = usize::try_from(left).map_or(into.len(), |left| left.min(into.len()));
         let into = &mut into[..room];
+        if let Way::Elsewhere { instead_of, begun } = &mut self.way {
+            if !std::mem::replace(begun, true) {
+                let (at, name) = pieces.place_of(&self.piece);
+                self.contents.begin_elsewhere(&Wanted {
+                    instead_of: *instead_of,
+                    name: &name,
+                    at,
+                    size: self.piece.size,
+                    done: self.at,
+                })?;
+            }
+            self.contents.read_elsewhere(into)?;
+            return Ok(self.gave(room));
+        }
         let n = match self.piece.content {
             Content::None => return Err(Error::Format("an entry without content has a size")),
             Content::New => pieces.read(&mut self.contents, into)?,

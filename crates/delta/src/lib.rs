@@ -21,7 +21,7 @@ pub mod rsync;
 mod stream;
 
 pub use apply::{Content, Delta, Hint, Hints, Limits, Piece, Pieces, Target};
-pub use contents::Contents;
+pub use contents::{Contents, State, Wanted};
 pub use error::Error;
 pub use header::{BaseLayer, Header, MAGIC};
 pub use layer::{Builder, FileId, Layer, pack, unpack};

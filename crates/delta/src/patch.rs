@@ -226,6 +226,8 @@ pub(crate) struct Patched {
     old_size: u64,
     /// Its checksum is to be right before anything is made of it.
     checked: bool,
+    /// It is not there: the patch is only gone through.
+    lost: bool,
     /// What the old file is, once it was looked at.
     executable: Option<Option<Executable>>,
     foresight: Option<Foresight>,
@@ -266,6 +268,7 @@ impl Patched {
             file,
             old_size,
             checked,
+            lost: false,
             executable: None,
             foresight: None,
             spare,
@@ -284,6 +287,17 @@ impl Patched {
 
     pub fn left(&self) -> u64 {
         self.left
+    }
+
+    /// The old file.
+    pub fn file(&self) -> FileId {
+        self.file
+    }
+
+    /// What comes of it will not be used: the old file has changed, or is lost. Of one that is lost nothing is asked, and
+    /// a patch whose own reading depends on its bytes is an error.
+    pub fn in_vain(&mut self, lost: bool) {
+        (self.checked, self.lost) = (false, lost);
     }
 
     /// Ends the file, and leaves to the next one what it can use.
@@ -383,6 +397,10 @@ impl Patched {
     fn begin_piece(&mut self, source: &mut Source<'_>, contents: &mut dyn Contents) -> Result<(), Error> {
         let head = source.number(Stream::Copies)?;
         self.binary = head & 1 == 1;
+        if self.lost && head & 6 != 0 {
+            let text = "a file is gone that has to be there for what follows to be read";
+            return Err(self.wrong(io::Error::new(io::ErrorKind::NotFound, text)));
+        }
         let count = usize::try_from(head >> 3).ok().filter(|&count| count <= COPIES);
         let count = count.ok_or(Error::Format("a patch has too many copies"))?;
         self.spare.copies.clear();

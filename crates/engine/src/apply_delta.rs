@@ -1,72 +1,167 @@
 //! Makes a layer from a delta and the layers that it reads, which are found by their diff IDs and held meanwhile.
 
 use crate::Engine;
-use delta::{Delta, Limits};
+use crate::rescue::Rescue;
+use delta::{Delta, FileId, Limits};
 use oci::digest::Digest;
+use std::collections::HashSet;
 use std::io::{BufReader, Read};
-use store::{BaseFiles, BaseLayer, ChainId, DiffId, Error, LayerId, Partial, Result, UnpackedLayer};
+use store::{BaseFiles, BaseLayer, ChainId, DiffId, Error, LayerId, Partial, Result, StagedLayer, UnpackedLayer};
 
-/// Unpacks what a delta makes on top of `below`. It is read to its end; the result is checked against `diff`, and its
-/// claim to make that before anything is written. With `partial`, what comes is kept for a pull that goes on after this
-/// one was interrupted, and `delta` are the bytes from where an earlier one was. Memory: see `docs/deltas.md`.
-pub(crate) fn unpack(
-    held: &mut Held<'_>,
-    below: Option<&ChainId>,
-    diff: &Digest,
-    partial: Option<Partial>,
-    delta: &mut dyn Read,
-) -> Result<UnpackedLayer> {
+/// What is to be made, and with what help.
+pub(crate) struct Target<'a> {
+    pub below: Option<&'a ChainId>,
+    pub diff: &'a Digest,
+    /// What comes is kept for a pull that goes on after this one was interrupted, and the delta's bytes are those from
+    /// where an earlier one was.
+    pub partial: Option<Partial>,
+    /// Files that the base has no more come from here.
+    pub rescue: Option<&'a Rescue>,
+}
+
+/// Unpacks what a delta makes. It is read to its end; the result is checked against the target's diff ID, and its claim to
+/// make that before anything is written. If the base turns out to have changed where nobody could see it, the layer is
+/// made once more of the same delta, without the files that have. Memory: see `docs/deltas.md`.
+pub(crate) fn unpack(held: &mut Held<'_>, target: Target<'_>, delta: &mut dyn Read) -> Result<UnpackedLayer> {
     let engine = held.engine;
-    let mut staged = engine.store.layers.stage_pull(below, partial)?;
-    let delta = BufReader::with_capacity(16 << 10, staged.keep_delta(delta)?);
-    let opened = Delta::open(delta, Limits { tar_bytes: u64::MAX }).map_err(|error| match error {
+    let mut staged = engine.store.layers.stage_pull(target.below, target.partial)?;
+    let mut stream = staged.keep_delta(&mut *delta)?;
+    let kept = staged.kept_delta();
+    let opened = open(&mut stream, target.diff)?;
+    let base: Vec<LayerId> = held.all(opened.header().base.iter().map(|base| &base.diff_id))?;
+    // Whatever does not come from a base is written: a claim beyond both is a bomb, and is told before it is one.
+    let most = engine.store.free_space()?.saturating_add(held.bytes());
+    let tar_bytes = opened.header().tar_bytes;
+    if tar_bytes / 2 > most {
+        return Err(Error::Invalid(format!(
+            "the delta makes {tar_bytes} bytes, which do not fit"
+        )));
+    }
+    let files = held.files(&base, target.rescue, &[])?;
+    let why = match make(staged, opened, files, target.diff) {
+        Ok(made) => {
+            note_damage(engine, &base, target.rescue);
+            return Ok(made);
+        }
+        Err(error) if is_about_content(&error) => error,
+        Err(error) => return Err(error),
+    };
+    let Some(damage) = find_damage(held, &base)? else {
+        return Err(why);
+    };
+    if damage.changed.is_empty() {
+        // All that is wrong was known while it was made: what could have been done then was tried.
+        return Err(Error::Invalid(format!("{}; {why}", damage.text)));
+    }
+    let (Some(rescue), Some(kept)) = (target.rescue, kept) else {
+        return Err(Error::Invalid(damage.text));
+    };
+    log::warn!(
+        "layer {}: once more without what has changed: {}",
+        target.diff,
+        damage.text
+    );
+    let files = held.files(&base, Some(rescue), &damage.changed)?;
+    let again = rescue.prepare().map_err(read_error).and_then(|()| {
+        let mut stream = kept.chain(delta);
+        // Of a try that is interrupted nothing is kept: the base is none any more for the next pull.
+        let staged = engine.store.layers.stage_pull(target.below, None)?;
+        make(staged, open(&mut stream, target.diff)?, files, target.diff)
+    });
+    again.map_err(|error| match is_about_content(&error) {
+        true => Error::Invalid(format!("{}; {error}", damage.text)),
+        false => error,
+    })
+}
+
+type Opened<'a> = Delta<BufReader<&'a mut dyn Read>>;
+
+/// Reads a delta's head, and checks that it makes what it is to make.
+fn open<'a>(stream: &'a mut dyn Read, diff: &Digest) -> Result<Opened<'a>> {
+    let stream = BufReader::with_capacity(16 << 10, stream);
+    let opened = Delta::open(stream, Limits { tar_bytes: u64::MAX }).map_err(|error| match error {
         delta::Error::Io(source) => Error::Io {
             doing: "read delta".into(),
             source,
         },
         other => Error::Invalid(other.to_string()),
     })?;
-    let header = opened.header();
-    if header.target != *diff {
-        return Err(Error::Invalid(format!("the delta makes {}, not {diff}", header.target)));
+    match opened.header().target == *diff {
+        true => Ok(opened),
+        false => Err(Error::Invalid(format!(
+            "the delta makes {}, not {diff}",
+            opened.header().target
+        ))),
     }
-    let base: Vec<LayerId> = held.all(header.base.iter().map(|base| &base.diff_id))?;
-    // Whatever does not come from a base is written: a claim beyond both is a bomb, and is told before it is one.
-    let most = engine.store.free_space()?.saturating_add(held.bytes());
-    if header.tar_bytes / 2 > most {
-        return Err(Error::Invalid(format!(
-            "the delta makes {} bytes, which do not fit",
-            header.tar_bytes
-        )));
+}
+
+fn make(staged: StagedLayer, delta: Opened<'_>, files: BaseFiles, diff: &Digest) -> Result<UnpackedLayer> {
+    let made = staged.unpack_delta(delta, files)?;
+    match made.outcome().diff_id.0 == *diff {
+        true => Ok(made),
+        false => Err(Error::Invalid(format!("what the delta makes is not {diff}"))),
     }
-    let files = BaseFiles::new(held.described(&base)?);
-    let why = match staged.unpack_delta(opened, files) {
-        Ok(unpacked) if unpacked.outcome().diff_id.0 == *diff => return Ok(unpacked),
-        Ok(_) => Error::Invalid(format!("what the delta makes is not {diff}")),
-        Err(error) if matches!(error, Error::Invalid(_)) || error.is_damage() => error,
-        Err(error) => return Err(error),
-    };
-    Err(damage(engine, &base).map_or(why, Error::Invalid))
+}
+
+fn read_error(source: std::io::Error) -> Error {
+    Error::Io {
+        doing: "read layer".into(),
+        source,
+    }
+}
+
+/// Another delta, or the base as it was, may be better.
+fn is_about_content(error: &Error) -> bool {
+    matches!(error, Error::Invalid(_)) || error.is_damage()
+}
+
+/// What is wrong with a base.
+struct Damage {
+    /// The first of it in words.
+    text: String,
+    /// Files with another content than they had.
+    changed: Vec<FileId>,
 }
 
 /// Looks if the base is the reason that what a delta makes is not what it was to be. A layer that is damaged is noted as
 /// such, so that it is the base of nothing more and the next pull of its own image mends it.
-fn damage(engine: &Engine, base: &[LayerId]) -> Option<String> {
-    let mut found = None;
-    for layer in base {
+fn find_damage(held: &mut Held<'_>, base: &[LayerId]) -> Result<Option<Damage>> {
+    let (mut found, mut changed) = (None, Vec::new());
+    for (number, layer) in (0..).zip(base) {
+        let mut names = HashSet::new();
         let mut tell = |name: &str, what: &str| {
             found.get_or_insert_with(|| format!("{name} of the base has changed: {what}"));
+            names.insert(name.to_owned());
         };
-        if let Err(error) = engine.store.layers.verify(layer, true, &mut tell) {
+        if let Err(error) = held.engine.store.layers.verify(layer, true, &mut tell) {
             log::warn!("check layer {}: {error}", layer.chain_id().digest());
         }
+        if !names.is_empty() {
+            changed.extend(held.files(base, None, &[])?.find_changed(number, &names));
+        }
     }
-    found
+    Ok(found.map(|text| Damage { text, changed }))
+}
+
+/// Notes the layers of which files were missing.
+fn note_damage(engine: &Engine, base: &[LayerId], rescue: Option<&Rescue>) {
+    let lacking = rescue.map(Rescue::layers).unwrap_or_default();
+    for (_, layer) in (0..).zip(base).filter(|(number, _)| lacking.contains(number)) {
+        if let Err(error) = engine.store.layers.note_damaged(layer) {
+            log::warn!("note that layer {} is damaged: {error}", layer.chain_id().digest());
+        }
+    }
 }
 
 /// The same on nothing yet, with whatever bases are here.
 pub(crate) fn unpack_alone(engine: &Engine, diff: &Digest, delta: &mut dyn Read) -> Result<UnpackedLayer> {
-    unpack(&mut Held::find(engine, &[])?, None, diff, None, delta)
+    let target = Target {
+        below: None,
+        diff,
+        partial: None,
+        rescue: None,
+    };
+    unpack(&mut Held::find(engine, &[])?, target, delta)
 }
 
 /// Layers that are held while a delta is fetched and applied. What its image lost meanwhile goes when they are let go.
@@ -122,6 +217,15 @@ impl Held<'_> {
         }
         self.described.clone_from(&all);
         Ok(all)
+    }
+
+    /// The files of a base, some of which may be known to have changed.
+    fn files(&mut self, base: &[LayerId], rescue: Option<&Rescue>, changed: &[FileId]) -> Result<BaseFiles> {
+        let files = BaseFiles::new(self.described(base)?);
+        Ok(match rescue {
+            Some(rescue) => files.or_from(Box::new(rescue.clone()), changed),
+            None => files,
+        })
     }
 
     fn bytes(&self) -> u64 {

@@ -412,7 +412,11 @@ pub fn history(engine: &Engine, name: &str, platform: Option<&Platform>) -> Resu
             comment: step.comment.clone().unwrap_or_default(),
         });
         image = match image {
-            Some(id) => engine.store.images.parent(&id)?.filter(|parent| engine.store.images.exists(parent)),
+            Some(id) => engine
+                .store
+                .images
+                .parent(&id)?
+                .filter(|parent| engine.store.images.exists(parent)),
             None => None,
         };
     }

@@ -53,6 +53,8 @@ pub mod pull;
 pub mod push;
 pub mod remove;
 pub mod reopen;
+mod repair;
+mod rescue;
 mod restart;
 pub mod save;
 pub mod search;

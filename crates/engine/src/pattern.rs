@@ -140,7 +140,9 @@ mod tests {
                 assert_eq!(parsed.matches(text), expected, "{pattern} {text}");
             }
         }
-        for wrong in ["[", "[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[^", "[^bc", "a[", "a\\", "[\\"] {
+        for wrong in [
+            "[", "[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[^", "[^bc", "a[", "a\\", "[\\",
+        ] {
             assert!(Pattern::parse(wrong).is_err(), "{wrong}");
         }
         let many = Pattern::parse(&"*a".repeat(30)).unwrap();

@@ -14,6 +14,8 @@ use crate::download::{Download, Failure, about, blob_kind, kind_of};
 use crate::error::{Context, Error, Kind, Result};
 use crate::find_delta::{self, Candidate, Found, Missing, Mode};
 use crate::progress::{Progress, Total};
+use crate::repair::{self, Damaged};
+use crate::rescue::{Rescue, Rescued};
 use crate::undo::{self, Undo};
 use crate::{Engine, balena_delta, image};
 use oci::config::ImageConfig;
@@ -381,7 +383,12 @@ fn fetch_layers(
     for (index, descriptor) in manifest.layers[..have].iter().enumerate() {
         let below = index.checked_sub(1).map(|below| &chains[below]);
         if engine.store.layers.is_damaged(&chains[index]) {
-            replace(engine, repository, descriptor, below, &chains[index], progress)?;
+            let damaged = Damaged {
+                descriptor,
+                below,
+                chain: &chains[index],
+            };
+            repair::layer(engine, repository, &damaged, progress, cancel)?;
         } else {
             progress.status(descriptor.digest.short(), "Already exists")?;
         }
@@ -576,8 +583,9 @@ impl<'a> Work<'a> {
         let engine = self.engine;
         let layer = loop {
             let (resumed, mut delta) = (arriving.offset > 0, arriving.delta.take());
+            let rescue = Rescue::new(self.repository, job.descriptor, &engine.pace);
             let made = match &mut delta {
-                Some((_, held)) => apply(held, top.map(LayerId::chain_id), job, arriving),
+                Some((_, held)) => apply(held, top.map(LayerId::chain_id), job, arriving, &rescue),
                 None => receive(engine, top.map(LayerId::chain_id), job.descriptor, arriving),
             };
             let made = made.and_then(|unpacked| {
@@ -589,7 +597,7 @@ impl<'a> Work<'a> {
             }
             match (made, delta) {
                 (Ok(layer), Some((delta, _))) => {
-                    self.applied(job, &delta, saved)?;
+                    self.applied(job, &delta, rescue.rescued(), saved)?;
                     break layer;
                 }
                 (Ok(layer), None) => {
@@ -641,8 +649,13 @@ impl<'a> Work<'a> {
     }
 
     /// Says what a delta saved, and forgets what an earlier pull left of the blob.
-    fn applied(&self, job: &Job<'_>, delta: &Candidate, saved: &mut Saved) -> Result<()> {
-        let (bytes, instead_of) = (delta.descriptor.size, job.descriptor.size);
+    fn applied(&self, job: &Job<'_>, delta: &Candidate, rescued: Option<Rescued>, saved: &mut Saved) -> Result<()> {
+        if let Some(rescued) = rescued {
+            log::warn!("layer {}: {rescued}", job.descriptor.digest);
+            self.progress.status(job.short(), rescued.to_string())?;
+        }
+        let more = rescued.map_or(0, |rescued| rescued.bytes);
+        let (bytes, instead_of) = (delta.descriptor.size.saturating_add(more), job.descriptor.size);
         let from = find_delta::base_name(self.engine, &delta.bases);
         self.progress
             .status(job.short(), delta_text(&from, bytes, instead_of))?;
@@ -716,39 +729,6 @@ fn start_download<'a>(
     })
 }
 
-/// Fetches a layer that was found damaged once more, and puts it in the place of what is there.
-fn replace(
-    engine: &Engine,
-    repository: &Repository,
-    descriptor: &Descriptor,
-    below: Option<&ChainId>,
-    chain: &ChainId,
-    progress: &Progress,
-) -> Result<()> {
-    let short = descriptor.digest.short();
-    let Some(damaged) = engine.store.layers.get(chain) else {
-        return Err(Error::not_found(format!("layer {short} went away")));
-    };
-    let is_mounted = || !engine.store.rw.mounted_on(chain).is_empty();
-    if is_mounted() {
-        // What runs goes on with what it has, and so does whoever starts another of it.
-        log::warn!("layer {short} is damaged and in use: fetched when no running container has it");
-        return progress.status(short, "Already exists, damaged, in use");
-    }
-    progress.status(short, "Pulling fs layer")?;
-    let meter = progress.meter(short, descriptor.size, &progress.total(descriptor.size));
-    let download = Download::start(engine, repository, descriptor, 0, meter)?;
-    let stage = || engine.store.layers.stage_pull(below, None);
-    download
-        .unpack(descriptor, |blob| stage()?.sized(descriptor.size).unpack_blob(blob))
-        .and_then(|unpacked| {
-            let replaced = unpacked.replace(&damaged, is_mounted);
-            replaced.map_err(|e| about(descriptor, e))
-        })
-        .map_err(|failure| failure.error)?;
-    progress.status(short, "Pull complete")
-}
-
 /// Unpacks a blob as it arrives.
 fn receive(
     engine: &Engine,
@@ -769,11 +749,17 @@ fn apply(
     below: Option<&ChainId>,
     job: &Job<'_>,
     arriving: Arriving<'_>,
+    rescue: &Rescue,
 ) -> Result<UnpackedLayer, Failure> {
-    let partial = arriving.partial;
-    arriving.download.unpack(job.descriptor, |delta| {
-        apply_delta::unpack(held, below, job.diff, partial, delta)
-    })
+    let target = apply_delta::Target {
+        below,
+        diff: job.diff,
+        partial: arriving.partial,
+        rescue: Some(rescue),
+    };
+    arriving
+        .download
+        .unpack(job.descriptor, |delta| apply_delta::unpack(held, target, delta))
 }
 
 fn blob_error(error: BlobError, reference: &Reference) -> Error {

@@ -3,6 +3,7 @@
 //! Everything here is pure: bytes in, values out. It opens no file and knows no store.
 
 pub mod base64;
+pub mod blob_index;
 pub mod bolt;
 pub mod config;
 pub mod delta;

@@ -4,9 +4,13 @@
 //! stalls is opened again at the offset reached (`Range`, RFC 9110 section 14); a server that ignores ranges
 //! is read from its start again and the known part skipped. The end is reported only after the size and the
 //! SHA-256 of everything were found right, so a reader that got `Ok(0)` has the blob. Memory: 48 KiB.
+//!
+//! A part of a blob is the same without the checks, and an error where a server ignores ranges: nobody reads a whole blob
+//! for a part of it.
 
 use std::fmt;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::time::Duration;
 
 use oci::digest::Digest;
@@ -42,6 +46,9 @@ pub enum BlobError {
     SizeMismatch { digest: Digest, expected: u64, got: u64 },
     #[error("blob {digest} of {size} bytes is larger than {limit} bytes")]
     TooLarge { digest: Digest, size: u64, limit: u64 },
+    /// The server gives out whole blobs only.
+    #[error("the registry gives no part of blob {0}")]
+    NoParts(Digest),
     #[error("context canceled")]
     Cancelled,
 }
@@ -59,7 +66,7 @@ impl BlobError {
             BlobError::Registry(e) => matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::RateLimited),
             // Damaged on the way by a proxy or a cache: the next copy may be right.
             BlobError::DigestMismatch { .. } | BlobError::SizeMismatch { .. } => true,
-            BlobError::TooLarge { .. } | BlobError::Cancelled => false,
+            BlobError::TooLarge { .. } | BlobError::NoParts(_) | BlobError::Cancelled => false,
         }
     }
 
@@ -85,6 +92,8 @@ pub struct BlobReader {
     repository: Repository,
     digest: Digest,
     size: u64,
+    /// Where a part of it ends; nothing if it is read to its end.
+    end: Option<u64>,
     /// Bytes given out, the prefix of an earlier run included.
     offset: u64,
     /// Nothing when the beginning was read by an earlier run: then the caller verifies what the blob holds.
@@ -158,6 +167,7 @@ impl Repository {
             repository: self.clone(),
             digest,
             size,
+            end: None,
             offset,
             hash: Some(hash),
             body: None,
@@ -167,6 +177,14 @@ impl Repository {
             done: false,
             on_retry: None,
         })
+    }
+
+    /// Opens a part of a blob, of which nothing is checked. The first read connects.
+    pub fn blob_part(&self, descriptor: &Descriptor, part: Range<u64>) -> Result<BlobReader, BlobError> {
+        let mut reader = self.blob_reader(descriptor, part.start, Box::new(Sha256::new()))?;
+        reader.hash = None;
+        reader.end = Some(part.end.clamp(part.start, descriptor.size));
+        Ok(reader)
     }
 
     /// Reads a small blob, such as an image's config, whole.
@@ -222,7 +240,13 @@ impl BlobReader {
             if self.cancel.is_cancelled() {
                 return Err(BlobError::Cancelled);
             }
-            let left = self.size - self.offset;
+            let left = self.end.unwrap_or(self.size) - self.offset;
+            if left == 0 && self.end.is_some() {
+                // All that was asked for was given: the connection is free for the next part.
+                self.body = None;
+                self.done = true;
+                return Ok(0);
+            }
             if left == 0 {
                 return self.finish().map(|()| 0);
             }
@@ -272,7 +296,7 @@ impl BlobReader {
 
     /// Makes `body` stand at `offset`, with as many attempts as it takes and is allowed.
     fn connect(&mut self) -> Result<(), BlobError> {
-        while self.body.is_none() && self.offset < self.size {
+        while self.body.is_none() && self.offset < self.end.unwrap_or(self.size) {
             match self.open() {
                 Ok(body) => self.body = Some(body),
                 Err(Attempt::Never(e)) => return Err(e),
@@ -329,10 +353,13 @@ impl BlobReader {
     }
 
     fn open(&self) -> Result<Body, Attempt> {
-        match self.request(self.offset > 0) {
+        match self.request(self.offset > 0 || self.end.is_some()) {
+            Ok(response) if self.end.is_some() && response.status != 206 => {
+                Err(Attempt::Never(BlobError::NoParts(self.digest.clone())))
+            }
             Ok(response) => self.position(response),
             // The server thinks the blob ends before: a stale cache, perhaps. The whole of it decides.
-            Err(error) if self.offset > 0 && status(&error) == Some(416) => {
+            Err(error) if self.offset > 0 && self.end.is_none() && status(&error) == Some(416) => {
                 let response = self.request(false).map_err(classify)?;
                 self.position(response)
             }
@@ -345,7 +372,8 @@ impl BlobReader {
         session.somewhere(&self.cancel, |endpoint| {
             let mut headers = vec![("Accept", "*/*".to_owned())];
             if ranged {
-                headers.push(("Range", format!("bytes={}-", self.offset)));
+                let last = self.end.map_or(String::new(), |end| (end - 1).to_string());
+                headers.push(("Range", format!("bytes={}-{last}", self.offset)));
             }
             let call = Call {
                 method: "GET",
@@ -367,10 +395,8 @@ impl BlobReader {
                 let Some((start, total)) = content_range(range) else {
                     return Err(Attempt::Again(format!("bad Content-Range {range:?}"), None));
                 };
-                (
-                    start,
-                    total.or_else(|| response.body.length().map(|length| start + length)),
-                )
+                let by_length = || response.body.length().map(|length| start + length);
+                (start, total.or_else(|| by_length().filter(|_| self.end.is_none())))
             }
             _ => (0, response.body.length()),
         };
@@ -390,6 +416,9 @@ impl BlobReader {
         }
         let mut body = response.body;
         let skip = self.offset - start;
+        if skip > 0 && self.end.is_some() {
+            return Err(Attempt::Never(BlobError::NoParts(self.digest.clone())));
+        }
         // What is skipped was hashed when it came first; if it differs now, so does the rest, and the end says so.
         let skipped = io::copy(&mut (&mut body).take(skip), &mut io::sink());
         match skipped {

@@ -283,3 +283,85 @@ fn server_errors_are_waited_out_and_refusals_not() {
         assert_eq!(double.requests().len(), 1);
     }
 }
+
+/// Answers with the part that was asked for, but sends at most `most` bytes of it.
+fn part(request: &double::Request, stream: &mut std::net::TcpStream, bytes: &[u8], most: usize) {
+    let range = request
+        .header("range")
+        .unwrap()
+        .strip_prefix("bytes=")
+        .unwrap()
+        .to_owned();
+    let (start, last) = range.split_once('-').unwrap();
+    let (start, end) = (start.parse::<usize>().unwrap(), last.parse::<usize>().unwrap() + 1);
+    let head = format!(
+        "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {start}-{last}/{}\r\n\r\n",
+        end - start,
+        bytes.len()
+    );
+    let _ = stream.write_all(head.as_bytes());
+    let _ = stream.write_all(&bytes[start..(start + most).min(end)]);
+}
+
+#[test]
+fn a_part_of_a_blob() {
+    let (bytes, descriptor) = blob(SIZE);
+    let sent = bytes.clone();
+    let double = Double::start(move |request, _, stream| part(request, stream, &sent, 20_000));
+    let session = session(&double);
+    let read_part = |range: std::ops::Range<u64>| read(session.blob_part(&descriptor, range).unwrap()).unwrap();
+    assert!(read_part(50_000..100_000) == bytes[50_000..100_000]);
+    assert!(read_part(0..10) == bytes[..10]);
+    // No more than there is, and nothing without asking anybody.
+    assert!(read_part(299_000..400_000) == bytes[299_000..]);
+    assert!(read_part(7..7).is_empty());
+    let ranges: Vec<_> = double
+        .requests()
+        .iter()
+        .map(|request| request.header("range").unwrap().to_owned())
+        .collect();
+    let wanted = ["50000-99999", "70000-99999", "90000-99999", "0-9", "299000-299999"];
+    assert_eq!(ranges, wanted.map(|range| format!("bytes={range}")));
+    assert!(session.blob_part(&descriptor, 400_000..400_001).is_err());
+}
+
+#[test]
+fn a_part_is_asked_for_where_a_redirect_leads() {
+    let (bytes, descriptor) = blob(SIZE);
+    let sent = bytes.clone();
+    let storage = Double::start(move |request, _, stream| {
+        assert_eq!(request.header("authorization"), None);
+        part(request, stream, &sent, SIZE);
+    });
+    let target = format!("http://127.0.0.1:{}/data", storage.port);
+    let double = Double::start(move |request, _, stream| {
+        assert_eq!(request.header("authorization"), Some("Bearer mine"));
+        answer(stream, "307 Temporary Redirect", &[("Location", &target)], b"moved");
+    });
+    let session = client().repository(&double.reference(), Auth::RegistryToken("mine".into()));
+    let reader = session.unwrap().blob_part(&descriptor, 1000..3000).unwrap();
+    assert!(read(reader).unwrap() == bytes[1000..3000]);
+    assert_eq!(storage.requests()[0].header("range"), Some("bytes=1000-2999"));
+}
+
+#[test]
+fn no_whole_blob_comes_for_a_part() {
+    let (bytes, descriptor) = blob(SIZE);
+    for case in 0..5 {
+        let sent = bytes.clone();
+        let double = Double::start(move |_, _, stream| match case {
+            0 => answer(stream, "200 OK", &[], &sent),
+            1 => answer(stream, "416 Range Not Satisfiable", &[], b""),
+            2 => answer(stream, "404 Not Found", &[], b""),
+            3 => partial(stream, &sent, 1, SIZE),
+            _ => answer(
+                stream,
+                "206 Partial Content",
+                &[("Content-Range", "bytes 1000-1999/777")],
+                &sent[1000..2000],
+            ),
+        });
+        let error = read(session(&double).blob_part(&descriptor, 1000..2000).unwrap()).unwrap_err();
+        assert_eq!(double.requests().len(), 1, "{case}: {error}");
+    }
+}

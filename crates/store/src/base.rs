@@ -9,10 +9,11 @@ use crate::error::{Error, Result};
 use crate::layers::{ChainId, DiffId, LayerId, Layers, missing};
 use crate::rebuild::{Passing, open_at};
 use crate::unpack::{clean, split};
-use delta::{Builder, Contents, FileId, Layer};
-use oci::tar_split::{Lines, Piece};
+use delta::{Builder, Contents, FileId, Layer, State, Wanted};
+use oci::tar_split::{Crc64, Lines, Piece};
 use rustix::fs::{FileType, Stat};
-use std::collections::VecDeque;
+use rustix::io::Errno;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -135,6 +136,15 @@ impl Passed {
     }
 }
 
+/// Somebody who has the contents of the layer that is made, for what cannot be made from a base.
+pub trait Elsewhere {
+    /// Begins with one.
+    fn begin(&mut self, wanted: &Wanted<'_>) -> io::Result<()>;
+
+    /// Fills `into` with its next bytes. They need not be right.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<()>;
+}
+
 /// The files of several layers, which are counted as they are given.
 pub struct BaseFiles {
     layers: Vec<BaseLayer>,
@@ -145,6 +155,9 @@ pub struct BaseFiles {
     ahead: VecDeque<Opened>,
     /// The one behind the last of them; or the one that would be the first.
     next: Option<FileId>,
+    elsewhere: Option<Box<dyn Elsewhere>>,
+    /// Files that are known to have another content than they had.
+    changed: HashSet<FileId>,
 }
 
 impl BaseFiles {
@@ -156,7 +169,52 @@ impl BaseFiles {
             directory: None,
             ahead: VecDeque::new(),
             next: None,
+            elsewhere: None,
+            changed: HashSet::new(),
         }
+    }
+
+    /// Has what would be made from a file that is missing, or is none of the size that it had, come from elsewhere; and
+    /// so what would be made from files that are known to have changed.
+    pub fn or_from(self, elsewhere: Box<dyn Elsewhere>, changed: &[FileId]) -> BaseFiles {
+        BaseFiles {
+            elsewhere: Some(elsewhere),
+            changed: changed.iter().copied().collect(),
+            ..self
+        }
+    }
+
+    /// The files among those of these names in a layer that are there, of the size that they had, and of which the
+    /// content is not what it was.
+    pub fn find_changed(&mut self, layer: u32, names: &HashSet<String>) -> Vec<FileId> {
+        let base = usize::try_from(layer).ok().and_then(|at| self.layers.get(at));
+        let Some(known) = base.map(|base| base.layer.clone()) else {
+            return Vec::new();
+        };
+        let is_named = |entry: &u32| {
+            let named = known.entry(*entry);
+            named.is_some_and(|named| names.contains(&*String::from_utf8_lossy(&named.name)))
+        };
+        let with_content = (0..known.entries()).filter(|&entry| known.size(entry) > 0);
+        let named: Vec<u32> = with_content.filter(is_named).collect();
+        let files = named.into_iter().map(|entry| FileId { layer, entry });
+        files
+            .filter(|&file| self.open(file).is_ok() && !self.is_as_it_was(file, &known))
+            .collect()
+    }
+
+    fn is_as_it_was(&mut self, file: FileId, known: &Layer) -> bool {
+        let (mut crc, mut at, size) = (Crc64::default(), 0, known.size(file.entry));
+        let mut buffer = vec![0; 64 << 10];
+        while at < size {
+            let n = usize::try_from(size - at).map_or(buffer.len(), |left| left.min(buffer.len()));
+            if self.read_base(file, at, &mut buffer[..n]).is_err() {
+                return false;
+            }
+            crc.update(&buffer[..n]);
+            at += n as u64;
+        }
+        crc.value() == known.crc(file.entry)
     }
 
     /// The layers, as a delta's reader wants them.
@@ -277,4 +335,39 @@ impl Contents for BaseFiles {
     fn read_target(&mut self, _: u32, _: u64, _: &mut [u8]) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    fn state(&mut self, file: FileId) -> State {
+        if self.elsewhere.is_none() {
+            return State::Whole;
+        }
+        match self.open(file).err() {
+            Some(error) if is_gone(&error) => State::Lost,
+            None if self.changed.contains(&file) => State::Changed,
+            // What else goes wrong is told when it is read.
+            _ => State::Whole,
+        }
+    }
+
+    fn begin_elsewhere(&mut self, wanted: &Wanted<'_>) -> io::Result<()> {
+        match &mut self.elsewhere {
+            Some(elsewhere) => elsewhere.begin(wanted),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn read_elsewhere(&mut self, into: &mut [u8]) -> io::Result<()> {
+        match &mut self.elsewhere {
+            Some(elsewhere) => elsewhere.read(into),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+/// Says if a file that could not be opened is not there, or something else is; or cannot be read from the device.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound};
+    let is_link_or_damaged = [Errno::LOOP, Errno::IO, Errno::NXIO]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+    matches!(error.kind(), InvalidData | IsADirectory | NotADirectory | NotFound) || is_link_or_damaged
 }

@@ -107,6 +107,25 @@ impl<R: Read> Read for Decompressed<R> {
     }
 }
 
+/// Largest window of a part of a blob, as a power of two: 32 MiB is what skopeo's encoder says for large layers. It is
+/// room that is taken, but used only as far as content comes.
+const PART_WINDOW: u32 = 25;
+
+/// Takes the compression of a part of a blob away, gzip members or zstd frames. Of a part nobody vouches for anything, so
+/// nothing else is tried, and it cannot ask for much memory.
+pub fn part<'a>(stream: impl Read + 'a, compression: Compression) -> io::Result<Box<dyn Read + 'a>> {
+    let stream = BufReader::with_capacity(BUFFER / 4, stream);
+    match compression {
+        Compression::Gzip => Ok(Box::new(MultiGzDecoder::new(stream))),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(stream)?;
+            decoder.window_log_max(PART_WINDOW)?;
+            Ok(Box::new(decoder))
+        }
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
 /// Tells the compression from the first six bytes.
 pub fn sniff(head: &[u8]) -> Compression {
     match head {

@@ -9,6 +9,7 @@ use crate::error::{Doing, Error, Result};
 use crate::{checkpoint, durable};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,7 +52,8 @@ impl Spool {
     /// Goes on behind so many bytes, and gives them to be read.
     pub fn resume(directory: &Path, bytes: u64) -> Result<(Spool, io::Take<File>)> {
         let path = directory.join(NAME);
-        let mut file = OpenOptions::new().write(true).open(&path).doing("open", &path)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).open(&path).doing("open", &path)?;
         file.set_len(bytes).doing("set size of", &path)?;
         file.seek(SeekFrom::End(0)).doing("seek in", &path)?;
         let from = File::open(&path).doing("open", &path)?;
@@ -98,7 +100,9 @@ impl State {
             Some(file) => file,
             none => {
                 checkpoint::make_directory(&self.directory)?;
-                none.insert(File::create(&path).doing("create", &path)?)
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create(true).truncate(true);
+                none.insert(options.open(&path).doing("create", &path)?)
             }
         };
         file.write_all(&self.waiting).doing("write", &path)?;
@@ -107,6 +111,38 @@ impl State {
             Some((path, checkpoint)) => durable::overwrite(&path, &checkpoint),
             None => Ok(()),
         }
+    }
+}
+
+/// What came of a delta so far, to be read once more from the first byte on. It can be read also when its layer's
+/// directory is removed.
+pub struct Kept {
+    spool: Spool,
+    at: u64,
+}
+
+impl Kept {
+    pub(crate) fn new(spool: Spool) -> Kept {
+        Kept { spool, at: 0 }
+    }
+}
+
+impl Read for Kept {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let state = self.spool.state();
+        let n = match &state.file {
+            Some(file) => file.read_at(into, self.at)?,
+            None => {
+                let at = usize::try_from(self.at).unwrap_or(usize::MAX);
+                let left = state.waiting.get(at..).unwrap_or_default();
+                let n = into.len().min(left.len());
+                into[..n].copy_from_slice(&left[..n]);
+                n
+            }
+        };
+        drop(state);
+        self.at += n as u64;
+        Ok(n)
     }
 }
 
@@ -141,5 +177,33 @@ impl<R: Read> Read for Spooled<R> {
             })?;
         }
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_can_be_read_again_when_its_directory_is_gone() {
+        for length in [1000, WAITING / 2, 3 * WAITING] {
+            let bytes: Vec<u8> = (0..length as u32).flat_map(u32::to_le_bytes).take(length).collect();
+            let above = tempfile::tempdir().unwrap();
+            let directory = above.path().join("pulls/one");
+            let spool = Spool::new(&directory);
+            let mut spooled = Spooled::new(None, &bytes[..], Some(spool.clone()));
+            spooled
+                .by_ref()
+                .take(length as u64 - 7)
+                .read_to_end(&mut Vec::new())
+                .unwrap();
+            let kept = Kept::new(spool);
+            if directory.exists() {
+                std::fs::remove_dir_all(&directory).unwrap();
+            }
+            let mut again = Vec::new();
+            kept.chain(&bytes[length - 7..]).read_to_end(&mut again).unwrap();
+            assert!(again == bytes, "{length}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{Doing, Error, Result};
 use crate::layers::{self, DiffId, LayerId, LayerInfo, Layers};
 use crate::partial::{self, Partial};
 use crate::restart::Restartable;
-use crate::spool::{Spool, Spooled};
+use crate::spool::{Kept, Spool, Spooled};
 use crate::unpack::{self, Length, Outcome, Reuse, Shared, Target};
 use crate::{durable, id, overlay};
 use delta::Delta;
@@ -94,6 +94,21 @@ impl StagedLayer {
         Ok(UnpackedLayer { staged: self, outcome })
     }
 
+    /// The same of a tar of which some files need not be written.
+    pub(crate) fn unpack_linking(self, tar: &mut dyn Read, reuse: Reuse) -> Result<UnpackedLayer> {
+        let outcome = self.run(tar, None, None, Some(reuse), None)?;
+        Ok(UnpackedLayer { staged: self, outcome })
+    }
+
+    /// Where its files are put.
+    pub(crate) fn diff(&self) -> PathBuf {
+        self.layers.layout().overlay_layer(&self.cache_id).join("diff")
+    }
+
+    pub(crate) fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
     /// A delta as it is to be read for [`StagedLayer::unpack_delta`]: `rest` are its bytes from [`Partial::offset`] on,
     /// before which come those that an earlier pull kept. What comes is kept for the next one.
     pub fn keep_delta<R: Read>(&mut self, rest: R) -> Result<Spooled<R>> {
@@ -109,6 +124,11 @@ impl StagedLayer {
         };
         self.spool = Some(spool.clone());
         Ok(Spooled::new(before, rest, Some(spool)))
+    }
+
+    /// What will have come of the delta of [`StagedLayer::keep_delta`] when this is read, for another try with it.
+    pub fn kept_delta(&self) -> Option<Kept> {
+        self.spool.clone().map(Kept::new)
     }
 
     /// Unpacks an uncompressed tar that is made, from its first byte on, of a delta of [`StagedLayer::keep_delta`]. As
@@ -161,7 +181,7 @@ impl StagedLayer {
             },
             other => Error::Invalid(other.to_string()),
         };
-        let root = durable::open_directory(&self.layers.layout().overlay_layer(&self.cache_id).join("diff"))?;
+        let root = durable::open_directory(&self.diff())?;
         let parent = self.parent.as_ref().map(LayerId::chain_id);
         let below: Vec<_> = parent.map(|parent| self.layers.chain(parent)).unwrap_or_default();
         let below: Vec<_> = below.into_iter().map(|(chain, _)| chain).collect();
@@ -245,7 +265,7 @@ impl StagedLayer {
         length: Option<Length>,
     ) -> Result<Outcome> {
         let target = Target {
-            diff: &self.layers.layout().overlay_layer(&self.cache_id).join("diff"),
+            diff: &self.diff(),
             tar_split: &self.record.join(TAR_SPLIT),
             from: from.map(|checkpoint| &checkpoint.place),
             keeper,

@@ -80,6 +80,11 @@ impl Layers {
         self.layout().damaged().join(chain.digest().hex()).exists()
     }
 
+    /// Notes that a file of a layer was found to be damaged.
+    pub fn note_damaged(&self, layer: &LayerId) -> Result<()> {
+        self.set_damaged(layer.chain_id(), true)
+    }
+
     pub(crate) fn set_damaged(&self, chain: &ChainId, damaged: bool) -> Result<()> {
         let path = self.layout().damaged().join(chain.digest().hex());
         if damaged {

@@ -3,11 +3,15 @@
 mod common;
 
 use common::{Root, Tar, entry, root};
+use delta::Wanted;
 use oci::tar::{Entry, Kind};
+use std::cell::RefCell;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
-use store::LayerId;
+use std::rc::Rc;
+use store::{BaseFiles, LayerId, UnpackedLayer};
 
 fn tar() -> Vec<u8> {
     let capability = vec![(
@@ -41,6 +45,67 @@ fn damage(root: &Root, layer: &LayerId, deep: bool) -> Vec<String> {
         .unwrap();
     assert_eq!(verified.damaged, told.len() as u64);
     told
+}
+
+/// A layer's tar, of which files are asked for.
+struct Whole(Vec<u8>, usize, Rc<RefCell<Vec<String>>>);
+
+impl store::Elsewhere for Whole {
+    fn begin(&mut self, wanted: &Wanted<'_>) -> io::Result<()> {
+        self.1 = usize::try_from(wanted.at).unwrap();
+        self.2
+            .borrow_mut()
+            .push(String::from_utf8_lossy(wanted.name).into_owned());
+        Ok(())
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<()> {
+        into.copy_from_slice(&self.0[self.1..self.1 + into.len()]);
+        self.1 += into.len();
+        Ok(())
+    }
+}
+
+/// Unpacks a layer out of itself, and tells which files came from its tar.
+fn again(root: &Root, layer: &LayerId, tar: &[u8]) -> (UnpackedLayer, Vec<String>) {
+    let names = damage(root, layer, true)
+        .into_iter()
+        .map(|told| told.split(':').next().unwrap().to_owned());
+    let itself = root.store.layers.base(layer.clone()).unwrap();
+    let changed = BaseFiles::new(vec![itself.clone()]).find_changed(0, &names.collect());
+    let fetched = Rc::default();
+    let whole = Whole(tar.to_vec(), 0, Rc::clone(&fetched));
+    let staged = root.store.layers.stage(None).unwrap();
+    let unpacked = staged.unpack_again(itself, Box::new(whole), &changed).unwrap();
+    let fetched = fetched.borrow().clone();
+    (unpacked, fetched)
+}
+
+#[test]
+fn much_that_is_damaged_is_made_again() {
+    if !root() {
+        return;
+    }
+    let tar = tar();
+    let root = Root::new();
+    let layer = root.layer(None, &tar).unwrap();
+    let at = root.diff(&layer);
+    fs::remove_dir_all(at.join("bin")).unwrap();
+    fs::write(at.join("bin"), b"a file, a directory before").unwrap();
+    let (unpacked, mut fetched) = again(&root, &layer, &tar);
+    fetched.sort();
+    assert_eq!(fetched, ["bin/first", "bin/ping", "bin/second"]);
+    unpacked.replace(&layer, || false).unwrap();
+    assert_eq!(damage(&root, &layer, true), Vec::<String>::new());
+    assert_eq!(fs::metadata(root.diff(&layer).join("bin/hard")).unwrap().nlink(), 2);
+    // The old one is gone, with its names of what both had.
+    assert_eq!(fs::metadata(root.diff(&layer).join("last")).unwrap().nlink(), 1);
+    assert_eq!(root.overlays().len(), 1);
+    // Something else comes from elsewhere: it takes nothing's place.
+    fs::remove_file(root.diff(&layer).join("last")).unwrap();
+    let (unpacked, _) = again(&root, &layer, &[&tar[1..], &[0]].concat());
+    unpacked.replace(&layer, || false).unwrap_err();
+    assert_eq!(damage(&root, &layer, true), ["last: missing"]);
 }
 
 #[test]
@@ -119,7 +184,7 @@ fn what_is_damaged_is_named_and_healed() {
             "bin/ping: has another security.capability",
         ),
     ];
-    for (hurt, shallow, said) in cases {
+    for (hurt, shallow, said, out_of_itself) in cases.iter().flat_map(|(a, b, c)| [(a, b, c, false), (a, b, c, true)]) {
         let root = Root::new();
         let layer = root.layer(None, &tar).unwrap();
         let top = root
@@ -134,8 +199,27 @@ fn what_is_damaged_is_named_and_healed() {
         assert_eq!(damage(&root, &layer, true), [*said]);
         assert!(root.store.layers.is_damaged(layer.chain_id()));
         assert!(!root.store.layers.is_damaged(top.chain_id()));
-        let staged = root.store.layers.stage(None).unwrap().unpack(&tar[..]).unwrap();
+        let other = if said.starts_with("bin/first") {
+            "bin/ping"
+        } else {
+            "bin/first"
+        };
+        let inode = || fs::metadata(root.diff(&layer).join(other)).unwrap().ino();
+        let before = inode();
+        let staged = match out_of_itself {
+            false => root.store.layers.stage(None).unwrap().unpack(&tar[..]).unwrap(),
+            true => {
+                let (staged, fetched) = again(&root, &layer, &tar);
+                // Contents only, and of no other file.
+                let name = said.split(':').next().unwrap();
+                let wanted = said.contains("content") || said.contains("bytes");
+                assert_eq!(fetched, if wanted { vec![name] } else { vec![] }, "{said}");
+                staged
+            }
+        };
         staged.replace(&layer, || false).unwrap();
+        // What is whole is what it was.
+        assert_eq!(inode() == before, out_of_itself, "{said}");
         assert_eq!(damage(&root, &layer, true), Vec::<String>::new());
         assert!(!root.store.layers.is_damaged(layer.chain_id()));
         assert_eq!(root.overlays().len(), 2);

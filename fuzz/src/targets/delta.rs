@@ -1,8 +1,9 @@
-//! Deltas against a base that is there: what comes out is the target, or an error.
+//! Deltas against a base that is there, and one of which files have changed or are gone: what comes out is the target, or an
+//! error.
 
 use super::{Target, noise};
 use delta::make::{self, Survey};
-use delta::{Contents, Delta, FileId, Limits, Target as Made};
+use delta::{Contents, Delta, FileId, Limits, State, Target as Made, Wanted};
 use oci::tar::{Entry, Kind, Writer};
 use std::io;
 use std::sync::{Arc, LazyLock};
@@ -143,8 +144,8 @@ fn program(grown: bool) -> Vec<u8> {
     out
 }
 
-/// Files of the base; of the target none, which a reader must bear, too.
-struct Files;
+/// Files of the base, of which each other may be of this state; of the target none, which a reader must bear, too.
+struct Files(State);
 
 impl Contents for Files {
     fn read_base(&mut self, file: FileId, offset: u64, into: &mut [u8]) -> io::Result<()> {
@@ -160,15 +161,38 @@ impl Contents for Files {
         into.fill(0);
         Ok(())
     }
+
+    fn state(&mut self, file: FileId) -> State {
+        match file.entry % 2 {
+            0 => State::Whole,
+            _ => self.0,
+        }
+    }
+
+    fn begin_elsewhere(&mut self, wanted: &Wanted<'_>) -> io::Result<()> {
+        assert!(wanted.at + wanted.size <= 1 << 20 && wanted.done == 0);
+        Ok(())
+    }
+
+    fn read_elsewhere(&mut self, into: &mut [u8]) -> io::Result<()> {
+        into.fill(0);
+        Ok(())
+    }
 }
 
 fn run(bytes: &[u8]) {
+    for state in [State::Whole, State::Changed, State::Lost] {
+        apply(bytes, state);
+    }
+}
+
+fn apply(bytes: &[u8], state: State) {
     let Ok(opened) = Delta::open(bytes, Limits { tar_bytes: 1 << 20 }) else {
         return;
     };
     let base = vec![Arc::new(BASE.1.layer().clone()); opened.header().base.len().min(2)];
     let Ok(pieces) = opened.pieces(base) else { return };
-    let mut made = Made::new(pieces, Files);
+    let mut made = Made::new(pieces, Files(state));
     let (mut buffer, mut total) = ([0; 4096], 0);
     while let Ok(n @ 1..) = made.read_some(&mut buffer) {
         total += n;
@@ -194,7 +218,7 @@ fn seeds() -> Vec<Vec<u8>> {
         let survey = Survey::read(&target[..]).expect("our own tar can be read");
         for base in [vec![], vec![&BASE.1]] {
             let mut out = Vec::new();
-            make::write(&base, &mut Files, &survey, &target[..], &mut out).expect("a delta can be made");
+            make::write(&base, &mut Files(State::Whole), &survey, &target[..], &mut out).expect("a delta can be made");
             all.push(out);
         }
     }

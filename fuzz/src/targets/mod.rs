@@ -2,6 +2,7 @@
 
 mod archive;
 mod auth;
+mod blob_index;
 mod bolt;
 mod delta;
 mod documents;
@@ -34,6 +35,7 @@ pub const ALL: &[Target] = &[
     auth::TARGET,
     archive::TARGET,
     bolt::TARGET,
+    blob_index::TARGET,
     logs::FILES,
     logs::JOURNAL,
     delta::TARGET,

@@ -513,6 +513,7 @@ fn gzip(path: &Path, diff: &str) -> Result<(Layer, f64)> {
         diff_id: diff.to_string(),
         media_type: "application/vnd.oci.image.layer.v1.tar+gzip".into(),
         size: made.stdout.len() as u64,
+        annotations: Default::default(),
         blob: made.stdout,
     };
     Ok((layer, cpu))

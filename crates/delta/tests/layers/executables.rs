@@ -4,7 +4,7 @@ use super::{apply, file, make, noise, round_trip, tar};
 
 /// An ELF file of one segment of code and one of data: functions that call each other and use the data, and a table of
 /// their addresses. `pad` bytes are inserted into the function in the middle, which moves half of everything.
-fn elf(machine: u16, functions: usize, pad: usize) -> Vec<u8> {
+pub(super) fn elf(machine: u16, functions: usize, pad: usize) -> Vec<u8> {
     const CODE: u64 = 0x40_1000;
     let mut starts = Vec::new();
     let mut at = CODE;

@@ -1,5 +1,6 @@
 //! Deltas between layers: everything a tar can hold comes back bit for bit, and nothing hostile gets through.
 
+mod elsewhere;
 mod executables;
 
 use delta::make::{self, Report, Survey};

@@ -11,8 +11,9 @@
 
 use super::tree::layer_xattrs;
 use crate::base::{BaseFiles, Opened};
+use crate::own_tar::Told;
 use crate::rebuild::{Passing, open};
-use delta::{Content, FileId, Hint, Hints};
+use delta::{Content, FileId, Hint, Hints, State, Wanted};
 use oci::tar::{Entry, Kind};
 use rustix::fs::Stat;
 use std::cell::RefCell;
@@ -80,11 +81,33 @@ impl delta::Contents for Shared {
         known.base.close();
         known.made(entry)?.read_exact_at(into, offset)
     }
+
+    fn state(&mut self, file: FileId) -> State {
+        let mut known = self.0.borrow_mut();
+        known.made = None;
+        known.base.state(file)
+    }
+
+    fn begin_elsewhere(&mut self, wanted: &Wanted<'_>) -> io::Result<()> {
+        self.0.borrow_mut().base.begin_elsewhere(wanted)
+    }
+
+    fn read_elsewhere(&mut self, into: &mut [u8]) -> io::Result<()> {
+        self.0.borrow_mut().base.read_elsewhere(into)
+    }
+}
+
+/// Who tells where contents are.
+enum Source {
+    /// A delta, by the number of the entry.
+    Delta(Hints),
+    /// The layer's own tar, by its name: of some of Docker's the entries are counted in another way.
+    Itself(Told),
 }
 
 /// Decides for each file how it comes to be.
 pub(crate) struct Reuse {
-    hints: Hints,
+    source: Source,
     known: Shared,
     entries: u32,
     /// Base layers that lie below this one: in a container, their files are seen beside this one's.
@@ -96,8 +119,17 @@ pub(crate) struct Reuse {
 
 impl Reuse {
     pub fn new(hints: Hints, known: Shared, below: Vec<u32>) -> Reuse {
+        Reuse::with(Source::Delta(hints), known, below)
+    }
+
+    /// For a layer that is unpacked out of itself.
+    pub fn of_itself(told: Told, known: Shared) -> Reuse {
+        Reuse::with(Source::Itself(told), known, Vec::new())
+    }
+
+    fn with(source: Source, known: Shared, below: Vec<u32>) -> Reuse {
         Reuse {
-            hints,
+            source,
             known,
             entries: 0,
             below,
@@ -111,8 +143,16 @@ impl Reuse {
         self.known.0.borrow_mut().names.push(&entry.name);
         let number = self.entries;
         self.entries += 1;
-        let hint = self.hints.take(number)?;
-        let Hint { content, crc, .. } = hint;
+        let (content, crc) = match &self.source {
+            Source::Delta(hints) => {
+                let Hint { content, crc, .. } = hints.take(number)?;
+                (content, crc)
+            }
+            Source::Itself(told) => {
+                let next = told.borrow_mut().take_if(|next| next.name == entry.name)?;
+                (Content::Base(next.file), Some(next.crc))
+            }
+        };
         (entry.kind == Kind::Regular && entry.sparse.is_none()).then_some(Known { content, crc })
     }
 

@@ -1,5 +1,7 @@
 //! Updates by delta: found on a registry with and without the referrers API, applied, and never in the way of a pull.
 
+mod rescue;
+
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
