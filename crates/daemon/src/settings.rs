@@ -79,7 +79,9 @@ impl Settings {
         let shm = engine::size::binary(&shm).ok().and_then(|s| i64::try_from(s).ok());
         let rate = engine::size::binary(&given.text("max-download-rate", "0")).ok();
         // Enough for that rate where answers take an eighth of a second; a window of megabytes would come for nothing.
-        let window = rate.filter(|&rate| rate > 0).map(|rate| (rate / 8).clamp(64 << 10, 1 << 20));
+        let window = rate
+            .filter(|&rate| rate > 0)
+            .map(|rate| (rate / 8).clamp(64 << 10, 1 << 20));
         let proxies = proxies(given)?;
         let engine = Config {
             data_root: absolute(&given.text("data-root", "/var/lib/balena-engine"))?,

@@ -65,7 +65,10 @@ fn bodies_of_all_kinds() {
     assert_eq!(texts[1].as_deref(), Ok(&b"hello"[..]));
     assert_eq!(texts[2].as_deref(), Ok(&b"hello"[..]));
     assert_eq!(texts[3].as_deref(), Ok(&b""[..]));
-    assert!(texts[4].as_ref().is_err_and(|text| text.ends_with("unexpected EOF")), "{texts:?}");
+    assert!(
+        texts[4].as_ref().is_err_and(|text| text.ends_with("unexpected EOF")),
+        "{texts:?}"
+    );
     assert!(texts[5].is_err());
     assert!(thread.join().unwrap()[0].starts_with("GET /v1.50/x?q=a%20b0 HTTP/1.1\r\n"));
 }
