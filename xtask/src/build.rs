@@ -67,6 +67,16 @@ fn at_pace(target: &Target, pace: Pace) -> Result<PathBuf> {
             cargo.env_remove(name);
         }
     }
+    // Of the commit, not of the clock: the same sources make the same binary.
+    let git = |format: &str| {
+        let mut git = Command::new("git");
+        git.current_dir(checkout()).env("TZ", "UTC").args(["log", "-1", format]);
+        output(git.arg("--date=format-local:%Y-%m-%dT%H:%M:%SZ"))
+    };
+    // Sources without their history are built as well.
+    if let (Ok(commit), Ok(time)) = (git("--format=%h"), git("--format=%cd")) {
+        cargo.env("BALENA_COMMIT", commit.trim()).env("BALENA_BUILD_TIME", time.trim());
+    }
     let path = std::env::var("PATH").unwrap_or_default();
     let directory = compiler.cargo.parent().unwrap_or(Path::new("/usr/bin"));
     let shout = target.triple.to_uppercase().replace('-', "_");
