@@ -288,6 +288,17 @@ fn a_damaged_base_is_noticed() {
         assert!(said.contains("Delta not used: "), "{said}");
         assert!(said.contains("has changed"), "{said}");
         is_new(&daemon, &update, &double.reference());
+        // From then on it is known, and no base: who wants nothing but deltas gets nothing, and not the layer in full.
+        daemon.docker().ok(&["rmi", &double.reference()]);
+        let sent = double.sent();
+        let ran = daemon.cli().run(&["pull", "--delta=only", &double.reference()]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(ran.err.contains("delta=only was asked for"), "{}", ran.err);
+        assert_eq!(double.sent(), sent);
+        // The pull of its own image mends it.
+        daemon.docker().ok(&["pull", "-q", &old]);
+        daemon.cli().ok(&["pull", "--delta=only", &double.reference()]);
+        is_new(&daemon, &update, &double.reference());
     });
 }
 

@@ -63,8 +63,10 @@ pub(crate) fn find(
     subject: &Digest,
     missing: &[Missing<'_>],
 ) -> Result<Found, String> {
-    let layers = engine.store.layers.list();
-    let have: HashSet<Digest> = layers.into_iter().map(|(_, info)| info.diff_id.0).collect();
+    // A layer that was found damaged is the base of nothing.
+    let layers = engine.store.layers.list().into_iter();
+    let whole = layers.filter(|(chain, _)| !engine.store.layers.is_damaged(chain));
+    let have: HashSet<Digest> = whole.map(|(_, info)| info.diff_id.0).collect();
     let mut found = Found::new();
     if have.is_empty() || missing.is_empty() {
         return Ok(found);

@@ -349,6 +349,7 @@ struct Job<'a> {
     below: Option<&'a ChainId>,
     /// Deltas that make it and were not tried yet.
     deltas: Vec<Candidate>,
+    mode: Mode,
     sum: Arc<Total>,
 }
 
@@ -401,6 +402,7 @@ fn fetch_layers(
             chain: &chains[index],
             below: index.checked_sub(1).map(|below| &chains[below]),
             deltas: deltas.remove(&diffs[index]).unwrap_or_default(),
+            mode,
             sum: sum.clone(),
         })
         .collect();
@@ -430,7 +432,6 @@ fn fetch_layers(
                 repository,
                 progress,
                 cancel,
-                mode,
             };
             let layer = work.layer(top.as_ref(), &mut jobs[index], arriving, &mut saved)?;
             progress.status(jobs[index].short(), "Pull complete")?;
@@ -472,7 +473,7 @@ fn find_deltas(
     match (mode, found) {
         (Mode::Only, Err(error)) => Err(Error::not_found(format!("no delta: {error}"))),
         (Mode::Only, Ok(found)) if found.is_empty() => Err(Error::not_found(format!(
-            "no delta of {} can be applied to what is here, and delta=only was asked for",
+            "no delta of {} can be applied to what is here, and delta=only was asked for: push one from an image that is here, or pull with delta=auto",
             target.digest
         ))),
         (_, Ok(found)) => Ok(found),
@@ -525,6 +526,7 @@ fn begin<'a>(
     let left = |blob: &Descriptor| blob.size - offset(blob);
     let most = left(job.descriptor);
     job.deltas.sort_by_key(|delta| left(&delta.descriptor));
+    let mut without_base = None;
     while !job.deltas.is_empty() {
         let delta = job.deltas.remove(0);
         if left(&delta.descriptor) >= most {
@@ -548,8 +550,17 @@ fn begin<'a>(
                     delta: Some((delta, held)),
                 });
             }
-            Err(error) => log::warn!("delta {}: {error}", delta.descriptor.digest),
+            // It was there when the delta was chosen.
+            Err(error) => {
+                log::warn!("delta {}: {error}", delta.descriptor.digest);
+                without_base = Some(error);
+            }
         }
+    }
+    match without_base {
+        Some(error) if job.mode == Mode::Only => return Err(Error::not_found(format!("no delta: {error}"))),
+        Some(error) => progress.status(job.short(), format!("Delta not used: {error}"))?,
+        None => {}
     }
     let partial = partial.map(|partial| partial.of(own)).transpose()?;
     start_download(engine, repository, job, partial, progress)
@@ -561,7 +572,6 @@ struct Work<'a> {
     repository: &'a Repository,
     progress: &'a Progress,
     cancel: &'a Cancel,
-    mode: Mode,
 }
 
 impl<'a> Work<'a> {
@@ -621,7 +631,7 @@ impl<'a> Work<'a> {
                     log::warn!("layer {}: {text}", job.descriptor.digest);
                     self.progress.status(job.short(), text)?;
                     arriving = begin(engine, self.repository, job, self.progress)?;
-                    if self.mode == Mode::Only && arriving.delta.is_none() {
+                    if job.mode == Mode::Only && arriving.delta.is_none() {
                         return Err(failure.error);
                     }
                 }
