@@ -495,9 +495,24 @@ fn a_file_carries_it_without_a_network() {
         let ran = load(std::slice::from_ref(&bad));
         assert_eq!(ran.code, 1, "{}", ran.out);
         assert!(ran.err.contains("by delta: "), "{}", ran.err);
+        // A file that was damaged on its way is told from a delta that is no good.
+        let mut flipped = offline(&update, &[update.artifact()], name);
+        let at = flipped.windows(6).position(|bytes| bytes == b"\x89Delta").unwrap();
+        flipped[at + update.delta.bytes.len() / 2] ^= 1;
+        let ran = docker.run_with(&["load"], &flipped);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(
+            ran.err.contains("is damaged in the archive: copy it here once more"),
+            "{}",
+            ran.err
+        );
         let other = Tar::default().file("other", 0o644, &noise(1, 1_000_000)).bytes();
         let elsewhere = delta::between(&[&Layer::plain(&other)], &update.new.layers[1]);
         let elsewhere = Artifact::new(&update.new, &[elsewhere]);
+        // Of two that fail, what is said is about the one that there is a base for.
+        let ran = load(&[bad.clone(), elsewhere.clone()]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(!ran.err.contains("the delta's base layer"), "{}", ran.err);
         let ran = load(&[bad, elsewhere, update.artifact()]);
         assert_eq!(ran.code, 0, "{}", ran.err);
         assert!(ran.out.contains("Loaded image: app:new"), "{}", ran.out);
@@ -512,6 +527,7 @@ fn a_file_carries_it_without_a_network() {
             .run_with(&["load"], &offline(&update, &[update.artifact()], name));
         assert_eq!(ran.code, 1, "{}", ran.out);
         assert!(ran.err.contains("is not here"), "{}", ran.err);
+        assert!(ran.err.contains("needs no base"), "{}", ran.err);
         assert_eq!(empty.docker().ok(&["images", "-aq"]), "");
     });
 }
