@@ -201,6 +201,18 @@ fn off_and_only() {
         assert_eq!(asked_for(&double, "/referrers/"), 0);
         assert_eq!(double.sent(), update.new.layers[1].size);
         is_new(&daemon, &update, &double.reference());
+        // Where none is from what is here, a line says why everything comes.
+        let other = g.daemon();
+        let unlike = Layer::gzip(&Tar::default().file("unlike", 0o644, b"it").bytes());
+        let unlike = Image::new(vec![unlike], json!({}));
+        let unlike = g.registry.push("unlike", "1", &unlike).unwrap();
+        other.docker().ok(&["pull", "-q", &unlike]);
+        let said = other.docker().ok(&["pull", &double.reference()]);
+        assert!(
+            said.contains("Delta not used: of 1 on the registry none is smaller and from what is here"),
+            "{said}"
+        );
+        is_new(&other, &update, &double.reference());
     });
 }
 

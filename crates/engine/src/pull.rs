@@ -387,7 +387,7 @@ fn fetch_layers(
             progress.status(descriptor.digest.short(), "Already exists")?;
         }
     }
-    let mut deltas = find_deltas(engine, repository, target, have, mode)?;
+    let mut deltas = find_deltas(engine, repository, target, have, mode, progress)?;
     let sizes = manifest.layers.iter().zip(diffs).skip(have);
     let total = sizes.map(|(layer, diff)| deltas.get(diff).map_or(layer.size, |found| found[0].descriptor.size));
     let sum = progress.total(total.fold(0, u64::saturating_add));
@@ -457,6 +457,7 @@ fn find_deltas(
     target: &Target<'_>,
     have: usize,
     mode: Mode,
+    progress: &Progress,
 ) -> Result<Found> {
     let layers = target.manifest.layers.iter().zip(&target.config.rootfs.diff_ids);
     let missing: Vec<Missing<'_>> = layers
@@ -472,11 +473,18 @@ fn find_deltas(
     let found = find_delta::find(engine, repository, &target.digest, &missing);
     match (mode, found) {
         (Mode::Only, Err(error)) => Err(Error::not_found(format!("no delta: {error}"))),
-        (Mode::Only, Ok(found)) if found.is_empty() => Err(Error::not_found(format!(
+        (Mode::Only, Ok((found, _))) if found.is_empty() => Err(Error::not_found(format!(
             "no delta of {} can be applied to what is here, and delta=only was asked for: push one from an image that is here, or pull with delta=auto",
             target.digest
         ))),
-        (_, Ok(found)) => Ok(found),
+        (_, Ok((found, listed))) => {
+            if found.is_empty() && listed > 0 {
+                // Whoever looks after the device will want to know why it fetched everything.
+                let text = format!("Delta not used: of {listed} on the registry none is smaller and from what is here");
+                progress.status("", text)?;
+            }
+            Ok(found)
+        }
         (_, Err(error)) => {
             log::warn!("no deltas of {}: {error}", target.digest);
             Ok(Found::new())
