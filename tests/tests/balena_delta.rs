@@ -88,6 +88,14 @@ fn what_balena_engine_saved_is_loaded() {
             second.docker().ok(&["inspect", "-f", "{{.Id}}", "busybox:delta"]),
             TARGET
         );
+        let third = g.start(Kind::Ours, &["--delta-data-root", "/nowhere"]);
+        let ran = third.docker().run(&["load", "-i", &delta]);
+        assert!(
+            ran.err
+                .contains(&format!("the delta's base {BASE} is not here, nor in /nowhere")),
+            "{}",
+            ran.err
+        );
     });
 }
 

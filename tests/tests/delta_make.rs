@@ -265,6 +265,15 @@ fn what_makes_no_sense_is_refused() {
                 "made by a daemon",
             ),
             (&["save", "--delta-from", "a", "-o", "x", "b", "c"], "for one image"),
+            (
+                &["save", "--delta-from", "a", "--platform", "linux/arm64", "-o", "x", "b"],
+                "without --platform",
+            ),
+            (
+                &["image", "delta", "--format", "balena", "--platform", "all", "a", "b"],
+                "is not for the format balena",
+            ),
+            (&["image", "delta", "--dry-run", "-t", "x", "a", "b"], "--tag names"),
         ] {
             let ran = cli.run(line);
             assert_eq!(ran.code, 1, "{line:?}");
@@ -584,6 +593,24 @@ fn from_archives_and_what_no_archive_is() {
             "{}",
             ran.err
         );
+
+        // What is alone is meant, but not for another platform than was asked for.
+        let line = ["image", "delta", "--dry-run", "--platform", "linux/riscv64"];
+        let ran = none.run(&[&line[..], &[&at("1.tar"), &at("2.tar")]].concat());
+        assert!(
+            ran.code == 1 && ran.err.contains("has no image for linux/riscv64"),
+            "{}",
+            ran.err
+        );
+        let ran = none.run(&["image", "delta", "--dry-run", &at("x.delta"), &at("2.tar")]);
+        assert!(
+            ran.code == 1 && ran.err.contains("deltas stand in its place"),
+            "{}",
+            ran.err
+        );
+        docker.ok(&["save", "-o", &at("both.tar"), "app:1", "app:2"]);
+        let ran = none.run(&["image", "delta", "--dry-run", &at("both.tar"), &at("2.tar")]);
+        assert!(ran.code == 1 && ran.err.contains("save the one alone"), "{}", ran.err);
 
         let whole = fs::read(at("2.tar")).unwrap();
         let mut bad: Vec<(&str, Vec<u8>, &str)> = vec![

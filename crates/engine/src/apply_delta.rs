@@ -196,7 +196,9 @@ impl Held<'_> {
             }
             let found = layers.with_diff_id(&DiffId(diff.clone()));
             let Some(layer) = found.into_iter().next() else {
-                return Err(Error::NotFound(format!("the delta's base layer {diff} is not here")));
+                return Err(Error::NotFound(format!(
+                    "the delta's base layer {diff} is not here or damaged"
+                )));
             };
             all.push(layer.clone());
             let is_used = layers.is_used(layer.chain_id());

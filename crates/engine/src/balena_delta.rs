@@ -94,7 +94,9 @@ impl<'a> Base<'a> {
                 diffs,
             });
         }
+        let mut places = String::from("here");
         if let Some(root) = &engine.config.delta_data_root {
+            places = format!("here, nor in {}", root.display());
             let other = OtherStore::new(root);
             if let Some(config) = other.config(&target.base)? {
                 let diffs = config.rootfs.diff_ids;
@@ -107,7 +109,7 @@ impl<'a> Base<'a> {
             }
         }
         Err(Error::not_found(format!(
-            "the delta's base {id} is not here: pull the image itself"
+            "the delta's base {id} is not {places}: pull the image itself"
         )))
     }
 

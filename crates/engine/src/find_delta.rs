@@ -56,18 +56,21 @@ pub(crate) struct Missing<'a> {
 /// The deltas for layers that are missing, by the layers' diff IDs, smallest first.
 pub(crate) type Found = HashMap<Digest, Vec<Candidate>>;
 
-/// Looks for deltas of a manifest's layers. Asks nobody if there is nothing to apply a delta to.
+/// Looks for deltas of a manifest's layers, and says how many artifacts of them the registry lists. Asks nobody if there is
+/// nothing to apply a delta to.
 pub(crate) fn find(
     engine: &Engine,
     repository: &Repository,
     subject: &Digest,
     missing: &[Missing<'_>],
-) -> Result<Found, String> {
-    let layers = engine.store.layers.list();
-    let have: HashSet<Digest> = layers.into_iter().map(|(_, info)| info.diff_id.0).collect();
+) -> Result<(Found, usize), String> {
+    // A layer that was found damaged is the base of nothing.
+    let layers = engine.store.layers.list().into_iter();
+    let whole = layers.filter(|(chain, _)| !engine.store.layers.is_damaged(chain));
+    let have: HashSet<Digest> = whole.map(|(_, info)| info.diff_id.0).collect();
     let mut found = Found::new();
     if have.is_empty() || missing.is_empty() {
-        return Ok(found);
+        return Ok((found, 0));
     }
     let list = repository.referrers(subject, ARTIFACT).map_err(|e| e.to_string())?;
     for artifact in worth_a_look(&list, &have) {
@@ -84,7 +87,7 @@ pub(crate) fn find(
             Err(error) => log::warn!("delta {}: {error}", artifact.digest),
         }
     }
-    Ok(found)
+    Ok((found, list.len()))
 }
 
 /// The artifacts whose bases are there, smallest first; then those that do not say, and those that have a part.

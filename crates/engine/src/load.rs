@@ -231,12 +231,13 @@ fn by_delta(engine: &Engine, diff: &Digest, contents: &mut Contents) -> Result<L
     {
         return Ok(Layer::There(layer));
     }
-    match why {
-        Some(why) => Err(Error::not_found(format!("load layer {diff} by delta: {why}"))),
-        None => Err(Error::not_found(format!(
-            "load layer {diff}: the archive has neither it nor a delta of it, and it is not here"
-        ))),
-    }
+    let why = match why {
+        Some(why) => format!("load layer {diff} by delta: {why}"),
+        None => format!("load layer {diff}: the archive has neither it nor a delta of it, and it is not here"),
+    };
+    Err(Error::not_found(format!(
+        "{why}; the image itself, pulled or loaded, needs no base"
+    )))
 }
 
 /// Makes a layer again on another parent, from the tar of the one that is there.

@@ -351,6 +351,7 @@ struct Job<'a> {
     below: Option<&'a ChainId>,
     /// Deltas that make it and were not tried yet.
     deltas: Vec<Candidate>,
+    mode: Mode,
     sum: Arc<Total>,
 }
 
@@ -393,7 +394,7 @@ fn fetch_layers(
             progress.status(descriptor.digest.short(), "Already exists")?;
         }
     }
-    let mut deltas = find_deltas(engine, repository, target, have, mode)?;
+    let mut deltas = find_deltas(engine, repository, target, have, mode, progress)?;
     let sizes = manifest.layers.iter().zip(diffs).skip(have);
     let total = sizes.map(|(layer, diff)| deltas.get(diff).map_or(layer.size, |found| found[0].descriptor.size));
     let sum = progress.total(total.fold(0, u64::saturating_add));
@@ -408,6 +409,7 @@ fn fetch_layers(
             chain: &chains[index],
             below: index.checked_sub(1).map(|below| &chains[below]),
             deltas: deltas.remove(&diffs[index]).unwrap_or_default(),
+            mode,
             sum: sum.clone(),
         })
         .collect();
@@ -437,7 +439,6 @@ fn fetch_layers(
                 repository,
                 progress,
                 cancel,
-                mode,
             };
             let layer = work.layer(top.as_ref(), &mut jobs[index], arriving, &mut saved)?;
             progress.status(jobs[index].short(), "Pull complete")?;
@@ -463,6 +464,7 @@ fn find_deltas(
     target: &Target<'_>,
     have: usize,
     mode: Mode,
+    progress: &Progress,
 ) -> Result<Found> {
     let layers = target.manifest.layers.iter().zip(&target.config.rootfs.diff_ids);
     let missing: Vec<Missing<'_>> = layers
@@ -478,11 +480,18 @@ fn find_deltas(
     let found = find_delta::find(engine, repository, &target.digest, &missing);
     match (mode, found) {
         (Mode::Only, Err(error)) => Err(Error::not_found(format!("no delta: {error}"))),
-        (Mode::Only, Ok(found)) if found.is_empty() => Err(Error::not_found(format!(
-            "no delta of {} can be applied to what is here, and delta=only was asked for",
+        (Mode::Only, Ok((found, _))) if found.is_empty() => Err(Error::not_found(format!(
+            "no delta of {} can be applied to what is here, and delta=only was asked for: push one from an image that is here, or pull with delta=auto",
             target.digest
         ))),
-        (_, Ok(found)) => Ok(found),
+        (_, Ok((found, listed))) => {
+            if found.is_empty() && listed > 0 {
+                // Whoever looks after the device will want to know why it fetched everything.
+                let text = format!("Delta not used: of {listed} on the registry none is smaller and from what is here");
+                progress.status("", text)?;
+            }
+            Ok(found)
+        }
         (_, Err(error)) => {
             log::warn!("no deltas of {}: {error}", target.digest);
             Ok(Found::new())
@@ -532,6 +541,7 @@ fn begin<'a>(
     let left = |blob: &Descriptor| blob.size - offset(blob);
     let most = left(job.descriptor);
     job.deltas.sort_by_key(|delta| left(&delta.descriptor));
+    let mut without_base = None;
     while !job.deltas.is_empty() {
         let delta = job.deltas.remove(0);
         if left(&delta.descriptor) >= most {
@@ -555,8 +565,17 @@ fn begin<'a>(
                     delta: Some((delta, held)),
                 });
             }
-            Err(error) => log::warn!("delta {}: {error}", delta.descriptor.digest),
+            // It was there when the delta was chosen.
+            Err(error) => {
+                log::warn!("delta {}: {error}", delta.descriptor.digest);
+                without_base = Some(error);
+            }
         }
+    }
+    match without_base {
+        Some(error) if job.mode == Mode::Only => return Err(Error::not_found(format!("no delta: {error}"))),
+        Some(error) => progress.status(job.short(), format!("Delta not used: {error}"))?,
+        None => {}
     }
     let partial = partial.map(|partial| partial.of(own)).transpose()?;
     start_download(engine, repository, job, partial, progress)
@@ -568,7 +587,6 @@ struct Work<'a> {
     repository: &'a Repository,
     progress: &'a Progress,
     cancel: &'a Cancel,
-    mode: Mode,
 }
 
 impl<'a> Work<'a> {
@@ -629,7 +647,7 @@ impl<'a> Work<'a> {
                     log::warn!("layer {}: {text}", job.descriptor.digest);
                     self.progress.status(job.short(), text)?;
                     arriving = begin(engine, self.repository, job, self.progress)?;
-                    if self.mode == Mode::Only && arriving.delta.is_none() {
+                    if job.mode == Mode::Only && arriving.delta.is_none() {
                         return Err(failure.error);
                     }
                 }

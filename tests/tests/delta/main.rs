@@ -203,6 +203,18 @@ fn off_and_only() {
         assert_eq!(asked_for(&double, "/referrers/"), 0);
         assert_eq!(double.sent(), update.new.layers[1].size);
         is_new(&daemon, &update, &double.reference());
+        // Where none is from what is here, a line says why everything comes.
+        let other = g.daemon();
+        let unlike = Layer::gzip(&Tar::default().file("unlike", 0o644, b"it").bytes());
+        let unlike = Image::new(vec![unlike], json!({}));
+        let unlike = g.registry.push("unlike", "1", &unlike).unwrap();
+        other.docker().ok(&["pull", "-q", &unlike]);
+        let said = other.docker().ok(&["pull", &double.reference()]);
+        assert!(
+            said.contains("Delta not used: of 1 on the registry none is smaller and from what is here"),
+            "{said}"
+        );
+        is_new(&other, &update, &double.reference());
     });
 }
 
@@ -289,6 +301,17 @@ fn a_damaged_base_is_noticed() {
         let said = daemon.docker().ok(&["pull", &double.reference()]);
         assert!(said.contains("Delta not used: "), "{said}");
         assert!(said.contains("has changed"), "{said}");
+        is_new(&daemon, &update, &double.reference());
+        // From then on it is known, and no base: who wants nothing but deltas gets nothing, and not the layer in full.
+        daemon.docker().ok(&["rmi", &double.reference()]);
+        let sent = double.sent();
+        let ran = daemon.cli().run(&["pull", "--delta=only", &double.reference()]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(ran.err.contains("delta=only was asked for"), "{}", ran.err);
+        assert_eq!(double.sent(), sent);
+        // The pull of its own image mends it.
+        daemon.docker().ok(&["pull", "-q", &old]);
+        daemon.cli().ok(&["pull", "--delta=only", &double.reference()]);
         is_new(&daemon, &update, &double.reference());
     });
 }
@@ -486,9 +509,24 @@ fn a_file_carries_it_without_a_network() {
         let ran = load(std::slice::from_ref(&bad));
         assert_eq!(ran.code, 1, "{}", ran.out);
         assert!(ran.err.contains("by delta: "), "{}", ran.err);
+        // A file that was damaged on its way is told from a delta that is no good.
+        let mut flipped = offline(&update, &[update.artifact()], name);
+        let at = flipped.windows(6).position(|bytes| bytes == b"\x89Delta").unwrap();
+        flipped[at + update.delta.bytes.len() / 2] ^= 1;
+        let ran = docker.run_with(&["load"], &flipped);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(
+            ran.err.contains("is damaged in the archive: copy it here once more"),
+            "{}",
+            ran.err
+        );
         let other = Tar::default().file("other", 0o644, &noise(1, 1_000_000)).bytes();
         let elsewhere = delta::between(&[&Layer::plain(&other)], &update.new.layers[1]);
         let elsewhere = Artifact::new(&update.new, &[elsewhere]);
+        // Of two that fail, what is said is about the one that there is a base for.
+        let ran = load(&[bad.clone(), elsewhere.clone()]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        assert!(!ran.err.contains("the delta's base layer"), "{}", ran.err);
         let ran = load(&[bad, elsewhere, update.artifact()]);
         assert_eq!(ran.code, 0, "{}", ran.err);
         assert!(ran.out.contains("Loaded image: app:new"), "{}", ran.out);
@@ -503,6 +541,7 @@ fn a_file_carries_it_without_a_network() {
             .run_with(&["load"], &offline(&update, &[update.artifact()], name));
         assert_eq!(ran.code, 1, "{}", ran.out);
         assert!(ran.err.contains("is not here"), "{}", ran.err);
+        assert!(ran.err.contains("needs no base"), "{}", ran.err);
         assert_eq!(empty.docker().ok(&["images", "-aq"]), "");
     });
 }

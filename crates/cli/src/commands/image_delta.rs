@@ -46,10 +46,16 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let together = parsed.bool("together");
     let (push, dry) = (parsed.bool("push"), parsed.bool("dry-run"));
     let platform = parsed.text("platform");
+    let named = parsed.given("tag");
     let is_path = |name: &String| name.starts_with(['.', '/']);
     let alone = parsed.bool("registry") || parsed.args.iter().any(is_path);
     match parsed.get("format") {
         None | Some("file") => {}
+        Some("balena") if !platform.is_empty() => {
+            return Err(Failure::new(
+                "--platform is not for the format balena, which is made of a daemon's images",
+            ));
+        }
         Some("balena") if alone => return Err(Failure::new("the format balena is made by a daemon, of its images")),
         Some("balena") => return balena(cli, sources, target, parsed),
         Some(other) => return Err(Failure::new(format!("unknown format {other:?}: file or balena"))),
@@ -57,6 +63,11 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let to_file = parsed.given("output");
     if u8::from(push) + u8::from(dry) + u8::from(to_file) > 1 {
         return Err(Failure::new("--push, --dry-run and --output exclude each other"));
+    }
+    if named && (push || dry) {
+        return Err(Failure::new(
+            "--tag names the image of an archive: it is of no use to --push and --dry-run",
+        ));
     }
     if !alone && !platform.is_empty() {
         return Err(Failure::new(

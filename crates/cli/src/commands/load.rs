@@ -24,7 +24,7 @@ pub const COMMAND: Command = Command::new(
     ),
     Flag::bool("quiet", "Suppress the load output").short('q'),
 ]])
-.examples(&["load -i images.tar", "load -q"]);
+.examples(&["load -i images.tar", "load -q", "load -i app-1-2.delta"]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let path = parsed.text("input");

@@ -15,12 +15,16 @@ pub const COMMAND: Command = Command::new(
 )
 .flags(&[&[
     Flag::bool("all-tags", "Download all tagged images in the repository").short('a'),
-    Flag::text("delta", "Whether to use deltas: auto, off or only"),
+    Flag::text("delta", "Deltas: \"auto\" where they are smaller, \"off\", or \"only\", which fails rather than fetch in full what has one; the daemon's own setting unless given"),
     Flag::alias("disable-content-trust", "disable-content-trust", Kind::Bool),
     Flag::text("platform", "Set platform if server is multi-platform capable"),
     Flag::bool("quiet", "Suppress verbose output").short('q'),
 ]])
-.examples(&["pull busybox", "pull -q alpine:3.20"]);
+.examples(&[
+    "pull busybox",
+    "pull -q alpine:3.20",
+    "pull --delta=only registry.example/app:2",
+]);
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let reference = requests::transferred(cli, parsed)?;

@@ -44,6 +44,11 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         let [target] = &parsed.args[..] else {
             return Err(Failure::new("--delta-from is for one image"));
         };
+        if parsed.given("platform") {
+            return Err(Failure::new(
+                "--delta-from saves the image that is here: it goes without --platform",
+            ));
+        }
         let output = Output::check(path).map_err(|why| Failure::new(format!("failed to save image: {why}")))?;
         let answer = delta::by_daemon(cli, (&bases, false), target, Outcome::Archive, "")?;
         return delta::show(answer, Some(output));

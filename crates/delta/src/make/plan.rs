@@ -25,6 +25,8 @@ pub(super) struct Planned {
 /// The base's files by what may be asked of them.
 struct Known {
     by_name: HashMap<u64, FileId>,
+    /// Files with content of which an upper layer has another of the same name, lowest first.
+    below: HashMap<u64, Vec<FileId>>,
     by_base_name: HashMap<u64, FileId>,
     by_hash: HashMap<u128, FileId>,
     /// Class and value of a sketch, and the file that has it; sorted.
@@ -56,6 +58,7 @@ pub(super) fn plan(base: &[&Survey], target: &Survey) -> Vec<Planned> {
             let has_content = |file: &FileId| facts(*file).size > 0;
             let near = head
                 .filter(has_content)
+                .map(|head| known.of_the_name(head, wanted, &facts))
                 .or_else(|| known.similar(wanted, &facts))
                 .or_else(|| known.by_base_name.get(&wanted.base_name).copied().filter(has_content));
             near.map_or(Way::New, Way::Patch)
@@ -69,10 +72,12 @@ impl Known {
     fn new(base: &[&Survey]) -> Known {
         let mut known = Known {
             by_name: HashMap::new(),
+            below: HashMap::new(),
             by_base_name: HashMap::new(),
             by_hash: HashMap::new(),
             sketches: Vec::new(),
         };
+        let size = |file: FileId| base[file.layer as usize].facts[file.entry as usize].size;
         for (layer, survey) in base.iter().enumerate() {
             for (entry, facts) in survey.facts.iter().enumerate() {
                 let file = FileId {
@@ -80,7 +85,10 @@ impl Known {
                     entry: entry as u32,
                 };
                 // Of two layers that have the name, the upper one's is what the image shows.
-                known.by_name.insert(facts.name, file);
+                let below = known.by_name.insert(facts.name, file);
+                if let Some(below) = below.filter(|below| size(*below) > 0) {
+                    known.below.entry(facts.name).or_default().push(below);
+                }
                 if facts.size == 0 {
                     continue;
                 }
@@ -93,6 +101,16 @@ impl Known {
         }
         known.sketches.sort_unstable();
         known
+    }
+
+    /// Of the files of a name, in several layers or images, the one that shares most with the wanted one: `head`, the
+    /// uppermost, if no other shares more.
+    fn of_the_name<'a>(&self, head: FileId, wanted: &Facts, facts: &dyn Fn(FileId) -> &'a Facts) -> FileId {
+        let votes = |file: &FileId| shared(&facts(*file).sketch, &wanted.sketch);
+        let below = self.below.get(&wanted.name).map_or(&[][..], Vec::as_slice);
+        // Of equals the last, which is the upper.
+        let best = below.iter().copied().max_by_key(votes);
+        best.filter(|best| votes(best) > votes(&head)).unwrap_or(head)
     }
 
     /// The file that shares most with the wanted one, if it is at least a quarter of the sketch.
@@ -120,6 +138,12 @@ impl Known {
         });
         best.map(|(file, _)| file)
     }
+}
+
+/// How many values two sketches have in common.
+fn shared(one: &Sketch, other: &Sketch) -> usize {
+    let both = one.iter().zip(other);
+    both.filter(|(one, other)| one == other && **one != u32::MAX).count()
 }
 
 fn keys(sketch: &Sketch) -> impl Iterator<Item = u64> {

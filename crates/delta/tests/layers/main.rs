@@ -209,6 +209,22 @@ fn only_layers_that_are_read_are_named() {
     assert!(apply(&[], &new, &delta, 999).unwrap().0 == new);
 }
 
+/// Two images that are one base both had a program of the same name, and the delta was made from the wrong one.
+#[test]
+fn of_files_of_one_name_the_one_that_is_most_alike_is_patched() {
+    let mut program = noise(1, 200_000);
+    let (right, wrong) = (
+        tar(&[file("app/run", &program)]),
+        tar(&[file("app/run", &noise(2, 200_000))]),
+    );
+    program[100_000] ^= 1;
+    let target = tar(&[file("app/run", &program)]);
+    for base in [[&right[..], &wrong], [&wrong, &right]] {
+        let bytes = round_trip(&base, &target);
+        assert!(bytes < 1000, "{bytes}");
+    }
+}
+
 #[test]
 fn all_kinds_of_entries_come_back() {
     let mut entries = Vec::new();

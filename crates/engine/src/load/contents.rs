@@ -291,7 +291,16 @@ impl Pass<'_> {
             Err(error) if error.is_no_space() => return Err(error.into()),
             Err(error) => {
                 log::warn!("delta {name}: {error}");
-                self.contents.refused.insert(target, error.to_string());
+                // What is wrong with the file is to be said first: with a base, there may be another delta for it.
+                io::copy(&mut hashing, &mut io::sink()).invalid("invalid archive")?;
+                let why = match verify(name, &hashing.finish().0) {
+                    Err(_) => format!("{name} is damaged in the archive: copy it here once more"),
+                    Ok(()) => error.to_string(),
+                };
+                let has_base = !matches!(error, store::Error::NotFound(_));
+                if has_base || !self.contents.refused.contains_key(&target) {
+                    self.contents.refused.insert(target, why);
+                }
             }
         }
         Ok(())

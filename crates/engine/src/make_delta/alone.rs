@@ -57,7 +57,7 @@ fn work(progress: &Progress, out: &mut dyn Write) -> Result<()> {
     };
     let mut found = false;
     let mut deltas = Work::new(&spool, progress, &cancel, (job.outcome, job.together));
-    let chosen = target.choose(wanted.as_ref())?;
+    let chosen = target.choose(wanted.as_ref(), !job.platform.is_empty())?;
     for offered in &chosen {
         // One platform's layers at a time are kept.
         let mut pool = Pool::new();
@@ -203,13 +203,14 @@ impl Place {
         }
     }
 
-    /// The images that are asked for: all, or the one that serves a platform best. What is alone is meant.
-    fn choose(&self, wanted: Option<&Platform>) -> Result<Vec<&Offered>> {
+    /// The images that are asked for: all, or the one that serves a platform best. What is alone is meant, unless a
+    /// platform was asked for.
+    fn choose(&self, wanted: Option<&Platform>, asked: bool) -> Result<Vec<&Offered>> {
         let all = self.offered();
         let Some(wanted) = wanted else {
             return Ok(all.iter().collect());
         };
-        if let [only] = all {
+        if let ([only], false) = (all, asked) {
             return Ok(vec![only]);
         }
         let ranked = all
@@ -234,7 +235,7 @@ impl Place {
         let mut found = self.offered().iter().filter(same);
         match (found.next(), found.next(), self) {
             (Some(_), Some(_), Place::Archive { .. }) => Err(Error::invalid(format!(
-                "{} has several images for {}",
+                "{} has several images for {}: save the one alone that is meant",
                 self.name(),
                 text_of(&other.platform)
             ))),

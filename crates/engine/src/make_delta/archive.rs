@@ -95,6 +95,14 @@ impl Archive {
         Error::invalid(format!("{}: invalid archive: {why}", self.name))
     }
 
+    /// Says if it is one of deltas, for `load` on a device that has what they are made from.
+    fn has_deltas(&self) -> bool {
+        let index = self.document("index.json").ok();
+        let index = index.and_then(|index| json::from_slice::<Index>(&index).ok());
+        let is_one = |entry: &Descriptor| entry.artifact_type.as_deref() == Some(oci::delta::ARTIFACT);
+        index.is_some_and(|index| index.manifests.iter().any(is_one))
+    }
+
     fn member(&self, name: &str) -> Result<(u64, u64)> {
         let mut name = name.trim_start_matches("./");
         for _ in 0..DEPTH {
@@ -230,7 +238,10 @@ impl Archive {
     }
 
     fn layer(&self, name: &str, diff: &Digest, spool: &Spool) -> Result<Layer> {
-        let (start, bytes) = self.member(name)?;
+        let (start, bytes) = self.member(name).map_err(|error| match self.has_deltas() {
+            true => Error::invalid("deltas stand in its place: take an archive of the image itself"),
+            false => error,
+        })?;
         let mut head = [0; 6];
         let n = self.file.read_at(&mut head, start).context("read layer")?;
         let compressed = sniff(&head[..n.min(usize::try_from(bytes).unwrap_or(n))]) != Compression::None;
