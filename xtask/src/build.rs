@@ -75,7 +75,9 @@ fn at_pace(target: &Target, pace: Pace) -> Result<PathBuf> {
     };
     // Sources without their history are built as well.
     if let (Ok(commit), Ok(time)) = (git("--format=%h"), git("--format=%cd")) {
-        cargo.env("BALENA_COMMIT", commit.trim()).env("BALENA_BUILD_TIME", time.trim());
+        cargo
+            .env("BALENA_COMMIT", commit.trim())
+            .env("BALENA_BUILD_TIME", time.trim());
     }
     let path = std::env::var("PATH").unwrap_or_default();
     let directory = compiler.cargo.parent().unwrap_or(Path::new("/usr/bin"));
