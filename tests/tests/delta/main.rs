@@ -393,6 +393,20 @@ fn interrupted(daemon: &mut Daemon, update: &Update, stop: impl FnOnce(&mut Daem
     kept
 }
 
+/// As [`interrupted`], by a client that leaves.
+fn cancelled(daemon: &mut Daemon, update: &Update) -> u64 {
+    interrupted(daemon, update, |_, client| client.kill().unwrap());
+    let kept = || Some(kept_delta(daemon)?.metadata().ok()?.len());
+    // The daemon notices it a moment later.
+    let quiet = || {
+        let seen = kept();
+        std::thread::sleep(Duration::from_millis(700));
+        seen == kept()
+    };
+    assert!(within(Duration::from_secs(20), quiet), "it goes on without a client");
+    kept().expect("what was kept stays")
+}
+
 /// The next pull fetches the rest of the delta, and no byte more.
 fn goes_on(daemon: &mut Daemon, update: &Update, kept: u64) {
     let good = Double::with_deltas(update.new.clone(), vec![update.artifact()], Fault::None).unwrap();
@@ -445,19 +459,7 @@ fn cancelled_in_the_middle_it_goes_on() {
     ground::run(|g| {
         let update = large_update();
         let (mut daemon, _) = update.daemon(g);
-        interrupted(&mut daemon, &update, |_, client| client.kill().unwrap());
-        // The daemon notices that the client left a moment later.
-        let quiet = || {
-            let seen = kept_delta(&daemon).map(|path| path.metadata().map(|data| data.len()).ok());
-            std::thread::sleep(Duration::from_millis(700));
-            seen == kept_delta(&daemon).map(|path| path.metadata().map(|data| data.len()).ok())
-        };
-        assert!(within(Duration::from_secs(20), quiet), "it goes on without a client");
-        let kept = kept_delta(&daemon)
-            .expect("what was kept stays")
-            .metadata()
-            .unwrap()
-            .len();
+        let kept = cancelled(&mut daemon, &update);
         assert!(kept < update.delta.bytes.len() as u64);
         goes_on(&mut daemon, &update, kept);
         assert_eq!(daemon.left_behind(), Vec::<String>::new());
