@@ -40,16 +40,21 @@ fn update() -> Update {
         .file("app/version", 0o644, b"two\n")
         .file("app/mode", 0o755, &noise(4, 5_000));
     let (old, new) = (Layer::gzip(&old.bytes()), Layer::gzip(&new.bytes()));
-    let delta = delta::between(&[&busybox, &old], &new);
-    let config = || json!({"Cmd": ["cat", "/app/version"]});
-    Update {
-        old: Image::new(vec![busybox.clone(), old], config()),
-        new: Image::new(vec![busybox, new], config()),
-        delta,
-    }
+    Update::of(busybox, old, new)
 }
 
 impl Update {
+    /// Two images of a layer each on top of busybox, and the delta between them.
+    fn of(busybox: Layer, old: Layer, new: Layer) -> Update {
+        let delta = delta::between(&[&busybox, &old], &new);
+        let config = || json!({"Cmd": ["cat", "/app/version"]});
+        Update {
+            old: Image::new(vec![busybox.clone(), old], config()),
+            new: Image::new(vec![busybox, new], config()),
+            delta,
+        }
+    }
+
     fn artifact(&self) -> Artifact {
         Artifact::new(&self.new, std::slice::from_ref(&self.delta))
     }
@@ -364,13 +369,7 @@ fn large_update() -> Update {
         Layer::gzip(&tar.file("app/library", 0o644, &noise(9, 1_500_000)).bytes())
     };
     let (old, new) = (tar(b"one\n", 100), tar(b"two\n", 200));
-    let delta = delta::between(&[&busybox, &old], &new);
-    let config = || json!({"Cmd": ["cat", "/app/version"]});
-    Update {
-        old: Image::new(vec![busybox.clone(), old], config()),
-        new: Image::new(vec![busybox, new], config()),
-        delta,
-    }
+    Update::of(busybox, old, new)
 }
 
 /// Begins to pull the new image, and stops it with half of the delta here. Returns bytes that were kept.

@@ -48,13 +48,7 @@ fn update_to(blob: Blob, change: seekable::Change<'_>) -> Update {
         Blob::Gzip => Layer::gzip(&new),
     };
     let old = Layer::gzip(&old);
-    let delta = delta::between(&[&busybox, &old], &new);
-    let config = || json!({"Cmd": ["cat", "/app/version"]});
-    Update {
-        old: Image::new(vec![busybox.clone(), old], config()),
-        new: Image::new(vec![busybox, new], config()),
-        delta,
-    }
+    Update::of(busybox, old, new)
 }
 
 fn as_made(_: &mut Vec<Value>) {}
@@ -298,13 +292,7 @@ fn a_pull_that_was_cancelled_after_it_goes_on() {
                 .bytes()
         };
         let (old, new) = (Layer::gzip(&tar(b"one\n", 100)), Layer::plain(&tar(b"two\n", 200)));
-        let delta = delta::between(&[&busybox, &old], &new);
-        let config = || json!({"Cmd": ["cat", "/app/version"]});
-        let update = Update {
-            old: Image::new(vec![busybox.clone(), old], config()),
-            new: Image::new(vec![busybox, new], config()),
-            delta,
-        };
+        let update = Update::of(busybox, old, new);
         let (mut daemon, old) = update.daemon(g);
         for name in ["first", "last"] {
             fs::remove_file(top(&daemon, &old).join("app").join(name)).unwrap();

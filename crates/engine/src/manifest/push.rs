@@ -60,7 +60,8 @@ struct Mounted<'a> {
 impl Mounted<'_> {
     fn of(image: &Elsewhere) -> Result<Mounted<'_>> {
         let name = &image.name;
-        let bytes = base64::decode(&image.manifest).unwrap_or_default();
+        let bytes = base64::decode(&image.manifest);
+        let bytes = bytes.ok_or_else(|| Error::invalid(format!("manifest of {name}: not in base64")))?;
         let digest = Sha256::digest(&bytes);
         if digest.as_str() != image.digest {
             return Err(Error::invalid(format!(
