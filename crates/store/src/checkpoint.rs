@@ -23,7 +23,8 @@ use oci::digest::Digest;
 use std::path::{Path, PathBuf};
 
 const FORMAT: u32 = 1;
-const FILES: [&str; 4] = ["durable.0", "durable.1", "soft.0", "soft.1"];
+const DURABLE: [&str; 2] = ["durable.0", "durable.1"];
+const SOFT: [&str; 2] = ["soft.0", "soft.1"];
 
 /// How much of a layer's tar has been unpacked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,13 +143,17 @@ impl Checkpoint {
         whole.then_some((checkpoint, head.boot.is_none()))
     }
 
+    fn read(path: &Path, boot: Option<&str>) -> Option<(Checkpoint, bool)> {
+        Checkpoint::decode(&std::fs::read(path).ok()?, boot)
+    }
+
     /// The furthest one in a layer's directory of checkpoints.
     pub fn load(directory: &Path) -> Option<Checkpoint> {
         let boot = boot();
-        let (mut checkpoint, durable) = FILES
+        let (mut checkpoint, durable) = DURABLE
             .iter()
-            .filter_map(|name| std::fs::read(directory.join(name)).ok())
-            .filter_map(|bytes| Checkpoint::decode(&bytes, boot.as_deref()))
+            .chain(&SOFT)
+            .filter_map(|name| Checkpoint::read(&directory.join(name), boot.as_deref()))
             .max_by_key(|(checkpoint, _)| checkpoint.place.tar)?;
         // What came of a delta since then is as true as the page cache.
         if !durable && checkpoint.point.compression == Compression::Delta {
@@ -217,11 +222,14 @@ pub(crate) struct Keeper {
     identity: Identity,
     input: Input,
     boot: Option<String>,
-    written: u64,
+    /// Which of two files is written next: the one that is not the furthest.
+    soft: usize,
+    durable: usize,
+    is_made: bool,
 }
 
 impl Keeper {
-    /// Nothing is made before the first checkpoint.
+    /// Nothing is made before the first checkpoint. What an earlier run left is overwritten last.
     pub fn new(directory: PathBuf, identity: Identity, input: Input) -> Keeper {
         let boot = boot();
         if let (Input::Delta(spool), Some(boot)) = (&input, &boot) {
@@ -235,25 +243,32 @@ impl Keeper {
                 },
                 point: Point::in_delta(0),
             };
-            spool.begin(directory.join(FILES[3]), first.encode(Some(boot.clone())));
+            spool.begin(directory.join(SOFT[1]), first.encode(Some(boot.clone())));
         }
+        let next = |names: [&str; 2]| {
+            let tar = |name| Some(Checkpoint::read(&directory.join(name), boot.as_deref())?.0.place.tar);
+            usize::from(tar(names[0]) > tar(names[1]))
+        };
         Keeper {
+            soft: next(SOFT),
+            durable: next(DURABLE),
+            is_made: false,
             directory,
             identity,
             input,
             boot,
-            written: 0,
         }
     }
 
-    /// Writes a soft checkpoint and gives back the durable one, to be written after the next `syncfs`.
-    pub fn keep(&mut self, place: Place) -> Result<Option<Pending>> {
+    /// Writes a soft checkpoint and, if it `is_last` of a batch, gives back the durable one, to be written after the
+    /// next `syncfs`.
+    pub fn keep(&mut self, place: Place, is_last: bool) -> Result<Option<Pending>> {
         let point = match &self.input {
             Input::Blob(points) => points.before(place.tar),
             Input::Delta(spool) => Some(Point::in_delta(spool.keep()?)),
         };
         let Some(point) = point else { return Ok(None) };
-        if self.written == 0 {
+        if !std::mem::replace(&mut self.is_made, true) {
             make_directory(&self.directory)?;
         }
         let checkpoint = Checkpoint {
@@ -261,14 +276,18 @@ impl Keeper {
             place,
             point,
         };
-        let turn = self.written % 2;
-        self.written += 1;
         if let Some(boot) = &self.boot {
-            let path = self.directory.join(format!("soft.{turn}"));
+            let path = self.directory.join(SOFT[self.soft]);
             durable::overwrite(&path, &checkpoint.encode(Some(boot.clone())))?;
+            self.soft = 1 - self.soft;
         }
+        if !is_last {
+            return Ok(None);
+        }
+        let path = self.directory.join(DURABLE[self.durable]);
+        self.durable = 1 - self.durable;
         Ok(Some(Pending {
-            path: self.directory.join(format!("durable.{turn}")),
+            path,
             bytes: checkpoint.encode(None),
         }))
     }
@@ -301,6 +320,44 @@ mod tests {
                 window: vec![b'\n'; 30],
                 inside: true,
             },
+        }
+    }
+
+    /// Whatever there is in between, and across runs: what is overwritten is never the furthest of its kind, for a torn
+    /// one has to leave the other.
+    #[test]
+    fn the_furthest_is_overwritten_last() {
+        let at = tempfile::tempdir().unwrap();
+        let directory = at.path().join("pulls/layer");
+        let spot = checkpoint();
+        let tar = |name: &str| {
+            let (there, _) = Checkpoint::read(&directory.join(name), boot().as_deref())?;
+            Some(there.place.tar)
+        };
+        let mut last = [None; 2];
+        for run in 0..3u64 {
+            let points = Points::default();
+            points.add(spot.point.clone());
+            let mut keeper = Keeper::new(directory.clone(), spot.identity.clone(), Input::Blob(points));
+            for n in 1..8 {
+                let place = Place {
+                    tar: 5000 + run * 100 + n,
+                    ..spot.place.clone()
+                };
+                let pending = keeper.keep(place, n % 2 == 1).unwrap();
+                assert_eq!(pending.is_some(), n % 2 == 1);
+                if let Some(pending) = pending {
+                    pending.make_room().unwrap();
+                    assert_eq!(DURABLE.map(tar).into_iter().max().unwrap(), last[0], "run {run}, {n}");
+                    pending.write().unwrap();
+                    last[0] = Some(5000 + run * 100 + n);
+                }
+                let soft = SOFT.map(tar);
+                assert_eq!(soft.into_iter().max().unwrap(), Some(5000 + run * 100 + n));
+                assert!(run + n == 1 || soft.contains(&last[1]), "run {run}, {n}: {soft:?}");
+                last[1] = Some(5000 + run * 100 + n);
+            }
+            assert_eq!(Checkpoint::load(&directory).unwrap().place.tar, 5007 + run * 100);
         }
     }
 

@@ -16,7 +16,7 @@ use zstd::stream::raw::{Decoder, Operation};
 const BUFFER: usize = 64 * 1024;
 
 /// Least output between two places, in bytes: a place costs a copy of the window.
-const SPACING: u64 = 512 * 1024;
+const SPACING: u64 = 128 * 1024;
 
 /// Places remembered: whoever reads the output lags behind by a buffer, so the latest ones do.
 const KEPT: usize = 3;
@@ -114,7 +114,7 @@ impl Points {
         Some(u64::try_from(end.saturating_sub(output.into())).unwrap_or(u64::MAX))
     }
 
-    fn add(&self, point: Point) {
+    pub(crate) fn add(&self, point: Point) {
         let mut known = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         known.0 = Some(point.compression);
         if known.1.len() == KEPT {

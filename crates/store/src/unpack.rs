@@ -31,6 +31,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tree::{Begun, Middle, Tree};
 
 /// Bytes read at once: large enough to make few calls, small enough for a device with 64 MB.
@@ -49,8 +50,11 @@ pub struct Outcome {
     pub entries: u64,
 }
 
-/// Tar bytes between two checkpoints that only have to outlive this process: they cost 33 KB in memory each.
+/// Tar bytes between two checkpoints that only have to outlive this process: they cost 33 KB in memory each, so there are more
+/// of them where bytes come slowly, and are dear to fetch again.
 const CHECKPOINT_EVERY: u64 = 1 << 20;
+const CHECKPOINT_SLOWLY: u64 = 128 << 10;
+const SLOWLY: Duration = Duration::from_millis(50);
 
 /// The same where a delta is what would come again. From the first one on its bytes are kept as they come, and then
 /// another one saves only work.
@@ -115,11 +119,7 @@ pub(crate) fn layer(
     let before = from.map_or(Ok(Prefix::none()), |place| Prefix::start(diff, tar_split, place))?;
     let source = Hashed::new(before.chain(tar));
     let mut reader = Reader::with_tap(source, Splitter::new(split));
-    let every = match reuse.is_some() {
-        true => CHECKPOINT_EVERY_OF_DELTA,
-        false => CHECKPOINT_EVERY,
-    };
-    let mut pauses = Pauses::new(keeper, every, from, length);
+    let mut pauses = Pauses::new(keeper, reuse.is_some(), from, length);
     let mut tree = Tree::new(root, diff, Rules::layer())?.going_on(resumed).reusing(reuse);
     let mut batches = Batches::start(diff)?;
     let mut names = Names::default();
@@ -204,25 +204,39 @@ fn recall_part<R: BufRead, T: Tap>(reader: &mut Reader<R, T>, end: u64) -> Resul
 /// When a batch is made, and when a checkpoint.
 struct Pauses {
     keeper: Option<Keeper>,
-    /// Bytes of the tar between two checkpoints.
-    every: u64,
-    /// The byte of the tar at which the next one is due.
-    next: u64,
+    /// The bytes of a delta are kept, from the first checkpoint on.
+    of_delta: bool,
+    /// The byte of the tar at which the last one was noted, or it was begun at, and when that was.
+    last: u64,
+    is_first: bool,
+    noted: Instant,
     length: Option<Length>,
 }
 
 impl Pauses {
-    fn new(keeper: Option<Keeper>, every: u64, from: Option<&Place>, length: Option<Length>) -> Pauses {
+    fn new(keeper: Option<Keeper>, of_delta: bool, from: Option<&Place>, length: Option<Length>) -> Pauses {
         Pauses {
             keeper,
-            every,
-            next: from.map_or(0, |place| place.tar) + CHECKPOINT_EVERY,
+            of_delta,
+            is_first: true,
+            last: from.map_or(0, |place| place.tar),
+            noted: Instant::now(),
             length,
         }
     }
 
-    fn is_due<R: BufRead, T: Tap>(&self, reader: &Reader<R, T>, batches: &mut Batches) -> bool {
-        self.is_full(reader, batches) || (self.keeper.is_some() && reader.position() >= self.next)
+    /// Says if a checkpoint is due, and if it is the last of a batch that is full.
+    fn is_due<R: BufRead, T: Tap>(&self, reader: &Reader<R, T>, batches: &mut Batches) -> Option<bool> {
+        if self.is_full(reader, batches) {
+            return Some(true);
+        }
+        let came = reader.position().saturating_sub(self.last);
+        let is_due = match (self.of_delta, self.is_first) {
+            (true, true) => came >= CHECKPOINT_EVERY,
+            (true, false) => came >= CHECKPOINT_EVERY_OF_DELTA,
+            (false, _) => came >= CHECKPOINT_EVERY || (came >= CHECKPOINT_SLOWLY && self.noted.elapsed() >= SLOWLY),
+        };
+        (self.keeper.is_some() && is_due).then_some(false)
     }
 
     fn is_full<R: BufRead, T: Tap>(&self, reader: &Reader<R, T>, batches: &mut Batches) -> bool {
@@ -235,11 +249,11 @@ impl Pauses {
         reader: &mut Reader<R, Splitter<SplitFile>>,
         batches: &mut Batches,
     ) -> Result<()> {
-        if !self.is_due(reader, batches) {
+        let Some(is_full) = self.is_due(reader, batches) else {
             return Ok(());
-        }
-        let checkpoint = self.note(reader, None)?;
-        match self.is_full(reader, batches) {
+        };
+        let checkpoint = self.note(reader, None, is_full)?;
+        match is_full {
             true => batches.hand_over(checkpoint),
             false => Ok(()),
         }
@@ -253,14 +267,14 @@ impl Pauses {
         name: &[u8],
         middle: &Middle<'_>,
     ) -> Result<()> {
-        if !self.is_due(reader, batches) {
+        let Some(is_full) = self.is_due(reader, batches) else {
             return Ok(());
-        }
+        };
         let checkpoint = match middle.done {
-            Some(done) => self.note(reader, Some((name.to_vec(), done)))?,
+            Some(done) => self.note(reader, Some((name.to_vec(), done)), is_full)?,
             None => None,
         };
-        if self.is_full(reader, batches) {
+        if is_full {
             batches.part(middle.file)?;
             batches.hand_over(checkpoint)?;
         }
@@ -271,20 +285,22 @@ impl Pauses {
         &mut self,
         reader: &mut Reader<R, Splitter<SplitFile>>,
         file: Option<(Vec<u8>, u64)>,
+        is_last: bool,
     ) -> Result<Option<Pending>> {
         let Some(keeper) = &mut self.keeper else {
             return Ok(None);
         };
         let tar = reader.position();
-        self.next = tar + self.every;
+        (self.last, self.noted, self.is_first) = (tar, Instant::now(), false);
         let split_lines = reader.tap_mut().mark().doing("write", "tar-split")?;
         let split_bytes = reader.tap_mut().out_mut().mark().doing("write", "tar-split")?;
-        keeper.keep(Place {
+        let place = Place {
             tar,
             split_bytes,
             split_lines,
             file,
-        })
+        };
+        keeper.keep(place, is_last)
     }
 }
 
