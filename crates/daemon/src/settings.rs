@@ -78,10 +78,6 @@ impl Settings {
         let shm = given.text("default-shm-size", "64m");
         let shm = engine::size::binary(&shm).ok().and_then(|s| i64::try_from(s).ok());
         let rate = engine::size::binary(&given.text("max-download-rate", "0")).ok();
-        // Enough for that rate where answers take an eighth of a second; a window of megabytes would come for nothing.
-        let window = rate
-            .filter(|&rate| rate > 0)
-            .map(|rate| (rate / 8).clamp(64 << 10, 1 << 20));
         let proxies = proxies(given)?;
         let engine = Config {
             data_root: absolute(&given.text("data-root", "/var/lib/balena-engine"))?,
@@ -134,7 +130,7 @@ impl Settings {
                     engine.platform.architecture
                 ),
                 max_attempts: given.number("max-download-attempts", 5)?,
-                receive_buffer: window.and_then(|bytes| usize::try_from(bytes).ok()),
+                read_rate: rate.filter(|&rate| rate > 0),
                 proxies: registry::Proxies::new(&proxies[0], &proxies[1], &proxies[2]),
                 ..registry::Config::default()
             },

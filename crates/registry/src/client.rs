@@ -35,9 +35,9 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Longest wait for a single read: then the connection counts as stalled.
     pub stall_timeout: Duration,
-    /// Bytes that the kernel may receive ahead of us, for who reads slower than the network gives: whatever was not read
-    /// when a pull ends comes again with the next. Nothing leaves it to the kernel, which makes it megabytes.
-    pub receive_buffer: Option<usize>,
+    /// Bytes a second that are read at most, all transfers together, if there is such a limit: the kernel then receives no more ahead of
+    /// us than that takes, for what was not read when a pull is cut comes again with the next.
+    pub read_rate: Option<u64>,
     /// First wait before a blob is tried again; doubles up to 30 seconds.
     pub backoff: Duration,
 }
@@ -53,7 +53,7 @@ impl Default for Config {
             max_attempts: 5,
             proxies: Proxies::from_env(),
             connect_timeout: Duration::from_secs(30),
-            receive_buffer: None,
+            read_rate: None,
             stall_timeout: Duration::from_secs(60),
             backoff: Duration::from_secs(1),
         }
@@ -87,7 +87,7 @@ impl Registry {
             proxies: config.proxies.clone(),
             connect_timeout: config.connect_timeout,
             stall_timeout: config.stall_timeout,
-            receive_buffer: config.receive_buffer,
+            read_rate: config.read_rate,
         });
         Registry(Arc::new(Shared {
             config,

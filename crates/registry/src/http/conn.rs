@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -16,6 +16,10 @@ use super::url::{Scheme, Url};
 /// Largest head of a response, bytes. Go's transport allows 1 MB; no registry needs 64 KB.
 const HEAD_LIMIT: usize = 64 << 10;
 const BUFFER: usize = 16 << 10;
+
+/// Bounds of a socket's receive buffer that we choose, bytes.
+const SMALLEST_RECEIVE_BUFFER: usize = 64 << 10;
+const LARGEST_RECEIVE_BUFFER: usize = 1 << 20;
 
 /// Why a connection did not come about.
 #[derive(Debug)]
@@ -50,8 +54,8 @@ pub struct Dial<'a> {
     pub connect_timeout: Duration,
     /// Longest wait for a single read or write.
     pub stall_timeout: Duration,
-    /// Bytes that may wait to be read.
-    pub receive_buffer: Option<usize>,
+    /// Bytes a second that will be read at most, if that is known.
+    pub read_rate: Option<u64>,
     pub cancel: &'a Cancel,
 }
 
@@ -62,7 +66,8 @@ impl Conn {
             Some(proxy) => (proxy.host.as_str(), proxy.port),
             None => (url.host.as_str(), url.port),
         };
-        let tcp = connect(host, port, dial.connect_timeout).map_err(|message| DialError { message, tls: false })?;
+        let (tcp, round_trip) =
+            connect(host, port, dial.connect_timeout).map_err(|message| DialError { message, tls: false })?;
         let io = |e: io::Error| DialError {
             message: go_words(&e),
             tls: false,
@@ -70,8 +75,9 @@ impl Conn {
         let guard = dial.cancel.guard(&tcp).map_err(io)?;
         tcp.set_read_timeout(Some(dial.stall_timeout)).map_err(io)?;
         tcp.set_write_timeout(Some(dial.stall_timeout)).map_err(io)?;
-        if let Some(bytes) = dial.receive_buffer {
-            rustix::net::sockopt::set_socket_recv_buffer_size(&tcp, bytes).map_err(|e| io(e.into()))?;
+        if let Some(rate) = dial.read_rate {
+            rustix::net::sockopt::set_socket_recv_buffer_size(&tcp, receive_buffer(rate, round_trip))
+                .map_err(|e| io(e.into()))?;
         }
         // Requests are small and answered at once; Nagle would hold the last piece back.
         tcp.set_nodelay(true).map_err(io)?;
@@ -246,14 +252,27 @@ fn read_stream(stream: &mut Stream, out: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-fn connect(host: &str, port: u16, timeout: Duration) -> Result<TcpStream, String> {
+/// Bytes that the kernel may receive ahead of who reads so many a second, from a server that answers after `round_trip`:
+/// what comes in twice that time, and in the hundredth of a second in which a reader may be late. More would only come
+/// for nothing when a pull is cut, and left to itself the kernel makes it megabytes.
+fn receive_buffer(rate: u64, round_trip: Duration) -> usize {
+    let time = round_trip.min(Duration::from_secs(1)) * 2 + Duration::from_millis(10);
+    let bytes = u128::from(rate) * time.as_micros() / 1_000_000;
+    usize::try_from(bytes).map_or(LARGEST_RECEIVE_BUFFER, |bytes| {
+        bytes.clamp(SMALLEST_RECEIVE_BUFFER, LARGEST_RECEIVE_BUFFER)
+    })
+}
+
+/// A connection, and how long the other side took to answer (RFC 9293 section 3.5).
+fn connect(host: &str, port: u16, timeout: Duration) -> Result<(TcpStream, Duration), String> {
     let addresses = (host, port)
         .to_socket_addrs()
         .map_err(|_| format!("dial tcp: lookup {host}: no such host"))?;
     let mut last = format!("dial tcp: lookup {host}: no such host");
     for address in addresses {
+        let begun = Instant::now();
         match TcpStream::connect_timeout(&address, timeout) {
-            Ok(tcp) => return Ok(tcp),
+            Ok(tcp) => return Ok((tcp, begun.elapsed())),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => last = format!("dial tcp {address}: i/o timeout"),
             Err(e) => last = format!("dial tcp {address}: connect: {}", go_words(&e)),
         }
@@ -339,4 +358,25 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
         persistent: response.version == Some(1),
         length,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receive_buffer_is_as_large_as_the_way_is_long() {
+        let ms = Duration::from_millis;
+        for (rate, round_trip, bytes) in [
+            (2_000_000, ms(0), 64 << 10),
+            (12_000_000, ms(0), 120_000),
+            (12_000_000, ms(20), 600_000),
+            (12_000_000, ms(200), 1 << 20),
+            (1, ms(30_000), 64 << 10),
+            (u64::MAX, ms(30_000), 1 << 20),
+            (u64::MAX, Duration::MAX / 4, 1 << 20),
+        ] {
+            assert_eq!(receive_buffer(rate, round_trip), bytes, "{rate} {round_trip:?}");
+        }
+    }
 }

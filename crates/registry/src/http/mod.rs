@@ -38,7 +38,7 @@ pub struct Settings {
     pub proxies: Proxies,
     pub connect_timeout: Duration,
     pub stall_timeout: Duration,
-    pub receive_buffer: Option<usize>,
+    pub read_rate: Option<u64>,
 }
 
 /// What is sent along with a request.
@@ -149,7 +149,7 @@ impl Client {
             tls: self.tls_for(&request.url, request.insecure)?,
             connect_timeout: self.settings.connect_timeout,
             stall_timeout: self.settings.stall_timeout,
-            receive_buffer: self.settings.receive_buffer,
+            read_rate: self.settings.read_rate,
             cancel,
         };
         let opened = Conn::open(&dial);
