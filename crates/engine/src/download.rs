@@ -4,6 +4,7 @@ use crate::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use crate::pace::Pace;
 use crate::progress::Meter;
+use crate::turn::Turn;
 use oci::manifest::Descriptor;
 use registry::{BlobError, BlobReader, Repository};
 use std::io::{self, Read};
@@ -23,13 +24,14 @@ pub(crate) struct Download {
 }
 
 impl Download {
-    /// Starts to fetch a blob from a byte on.
+    /// Starts to fetch a blob from a byte on, when it is its turn.
     pub fn start(
         engine: &Engine,
         repository: &Repository,
         descriptor: &Descriptor,
         offset: u64,
         meter: Arc<Meter>,
+        turn: Turn,
     ) -> Result<Download> {
         let pace = engine.pace.clone();
         let (send, receive) = sync_channel(AHEAD);
@@ -38,8 +40,14 @@ impl Download {
             .name("download".into())
             .stack_size(512 << 10)
             .spawn(move || {
-                let end = match repository.blob_from(&descriptor, offset) {
-                    Ok(reader) => download(reader, &pace, &told, &send),
+                let network = repository.cancel_handle();
+                let is_cancelled = std::iter::from_fn(|| turn.wait()).any(|wait| !network.sleep(wait));
+                let reader = match is_cancelled {
+                    true => Err(BlobError::Cancelled),
+                    false => repository.blob_from(&descriptor, offset),
+                };
+                let end = match reader {
+                    Ok(reader) => download(reader, &pace, &told, &turn, &send),
                     Err(e) => Chunk::Failed(e),
                 };
                 // A receiver that is gone has failed already, and says why.
@@ -90,7 +98,7 @@ enum Chunk {
     Failed(BlobError),
 }
 
-fn download(mut reader: BlobReader, pace: &Pace, meter: &Meter, send: &SyncSender<Chunk>) -> Chunk {
+fn download(mut reader: BlobReader, pace: &Pace, meter: &Meter, turn: &Turn, send: &SyncSender<Chunk>) -> Chunk {
     let cancel = reader.cancel_handle();
     let mut noticed = meter.clone_for_retry();
     reader.on_retry(move |retry| noticed(retry.wait));
@@ -119,6 +127,7 @@ fn download(mut reader: BlobReader, pace: &Pace, meter: &Meter, send: &SyncSende
                 Err(e) => return Chunk::Failed(e),
             }
             meter.advance(reader.offset());
+            turn.left(reader.size() - reader.offset());
         }
         if send.send(Chunk::Bytes(buffer)).is_err() {
             return Chunk::Failed(BlobError::Cancelled);

@@ -65,6 +65,7 @@ pub mod start;
 pub mod stop;
 mod table;
 pub mod tag;
+mod turn;
 mod undo;
 pub mod update;
 mod user;

@@ -23,6 +23,11 @@ impl Pace {
         }
     }
 
+    /// Bytes a second; 0 for no limit.
+    pub fn rate(&self) -> u64 {
+        self.rate
+    }
+
     /// Takes bytes that have come, and says how long to wait before asking for more.
     pub fn take(&self, bytes: usize) -> Duration {
         self.take_at(bytes, Instant::now())

@@ -16,6 +16,7 @@ use crate::find_delta::{self, Candidate, Found, Missing, Mode};
 use crate::progress::{Progress, Total};
 use crate::repair::{self, Damaged};
 use crate::rescue::{Rescue, Rescued};
+use crate::turn::Queue;
 use crate::undo::{self, Undo};
 use crate::{Engine, balena_delta, image};
 use oci::config::ImageConfig;
@@ -215,6 +216,7 @@ fn by_balena_delta(
     let mut base: Option<balena_delta::Base<'_>> = None;
     let mut top: Option<LayerId> = None;
     let sum = progress.total(delta.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add));
+    let queue = Queue::new(engine.pace.rate());
     for (index, (layer, diff)) in delta.layers.iter().zip(target.diffs()).enumerate() {
         let below = top.as_ref().map(LayerId::chain_id);
         let chain = ChainId::of(below, &DiffId(diff.clone()));
@@ -232,7 +234,8 @@ fn by_balena_delta(
         let meter = progress.meter(short, layer.size, &sum);
         let partial = engine.store.layers.partial(below, &chain, &[&layer.digest]);
         let offset = partial.as_ref().map_or(0, |partial| partial.offset().min(layer.size));
-        let download = Download::start(engine, repository, layer, offset, meter)?;
+        let turn = queue.join(index, layer.size - offset);
+        let download = Download::start(engine, repository, layer, offset, meter, turn)?;
         let made = download.unpack(layer, |blob| {
             let mut staged = engine.store.layers.stage_pull(below, partial)?;
             let mut stream = store::Decompressed::open(staged.keep_delta(blob)?)?;
@@ -353,6 +356,9 @@ struct Job<'a> {
     deltas: Vec<Candidate>,
     mode: Mode,
     sum: Arc<Total>,
+    queue: Queue,
+    /// In the queue.
+    place: usize,
 }
 
 impl Job<'_> {
@@ -402,6 +408,7 @@ fn fetch_layers(
     let new = (have..manifest.layers.len())
         .filter(|&index| !deltas.contains_key(&diffs[index]) && !engine.store.layers.is_begun(&chains[index]));
     enough_space(engine, new.map(|index| &manifest.layers[index]))?;
+    let queue = Queue::new(engine.pace.rate());
     let mut jobs: Vec<Job<'_>> = (have..manifest.layers.len())
         .map(|index| Job {
             descriptor: &manifest.layers[index],
@@ -411,6 +418,8 @@ fn fetch_layers(
             deltas: deltas.remove(&diffs[index]).unwrap_or_default(),
             mode,
             sum: sum.clone(),
+            queue: queue.clone(),
+            place: index,
         })
         .collect();
     for job in &jobs {
@@ -558,8 +567,9 @@ fn begin<'a>(
                     .transpose()?;
                 let offset = offset(&delta.descriptor);
                 let meter = progress.meter(job.short(), delta.descriptor.size, &job.sum);
+                let turn = job.queue.join(job.place, delta.descriptor.size - offset);
                 return Ok(Arriving {
-                    download: Download::start(engine, repository, &delta.descriptor, offset, meter)?,
+                    download: Download::start(engine, repository, &delta.descriptor, offset, meter, turn)?,
                     offset,
                     partial,
                     delta: Some((delta, held)),
@@ -739,8 +749,9 @@ fn start_download<'a>(
 ) -> Result<Arriving<'a>> {
     let offset = partial.as_ref().map_or(0, Partial::offset);
     let meter = progress.meter(job.short(), job.descriptor.size, &job.sum);
+    let turn = job.queue.join(job.place, job.descriptor.size.saturating_sub(offset));
     Ok(Arriving {
-        download: Download::start(engine, repository, job.descriptor, offset, meter)?,
+        download: Download::start(engine, repository, job.descriptor, offset, meter, turn)?,
         offset,
         partial,
         delta: None,

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::find_delta::megabytes;
 use crate::progress::Progress;
 use crate::rescue::Rescue;
+use crate::turn::Queue;
 use oci::manifest::Descriptor;
 use registry::Repository;
 use std::collections::HashSet;
@@ -107,7 +108,8 @@ fn fetch(
         descriptor.size,
         &progress.total(descriptor.size),
     );
-    let download = Download::start(engine, repository, descriptor, 0, meter)?;
+    let turn = Queue::new(0).join(0, descriptor.size);
+    let download = Download::start(engine, repository, descriptor, 0, meter, turn)?;
     let stage = || engine.store.layers.stage_pull(damaged.below, None);
     let replaced = download
         .unpack(descriptor, |blob| stage()?.sized(descriptor.size).unpack_blob(blob))
