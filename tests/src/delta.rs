@@ -20,6 +20,8 @@ pub struct Delta {
     /// What it says it makes, and from what.
     pub target: String,
     pub bases: Vec<String>,
+    /// What it says it writes.
+    pub written: u64,
     pub bytes: Vec<u8>,
 }
 
@@ -55,6 +57,7 @@ pub fn between(bases: &[&Layer], target: &Layer) -> Delta {
     Delta {
         target: target.diff_id.clone(),
         bases: report.header.base.iter().map(|base| base.diff_id.to_string()).collect(),
+        written: report.written(),
         bytes,
     }
 }
@@ -111,6 +114,7 @@ impl Artifact {
                     "mediaType": DELTA, "digest": sha256(&delta.bytes), "size": delta.bytes.len(),
                     "annotations": {
                         "io.balena.delta.target": delta.target, "io.balena.delta.bases": delta.bases.join(","),
+                        "io.balena.delta.written": delta.written.to_string(),
                     },
                 })
             })

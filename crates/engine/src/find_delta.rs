@@ -4,7 +4,7 @@
 //! in it one more. Nothing is believed of what they say: a delta is as good as the layer that comes out of it.
 
 use crate::Engine;
-use oci::delta::{ARTIFACT, BASES, LAYER, SIZE, TARGET};
+use oci::delta::{ARTIFACT, BASES, LAYER, SIZE, TARGET, WRITTEN};
 use oci::digest::Digest;
 use oci::manifest::{AnyManifest, Descriptor, Manifest};
 use registry::Repository;
@@ -18,7 +18,7 @@ const KEPT: usize = 3;
 /// Whether a pull uses deltas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Where one is there and smaller; it is never the reason that a pull fails.
+    /// Where one is there and smaller. It is no reason for a pull to fail, unless what it writes does not fit: then neither does the layer.
     #[default]
     Auto,
     Off,
@@ -44,6 +44,8 @@ pub(crate) struct Candidate {
     pub descriptor: Descriptor,
     /// The diff IDs of the layers that it reads.
     pub bases: Vec<Digest>,
+    /// Bytes that it says it writes; 0 if it does not say.
+    pub written: u64,
 }
 
 /// A layer that is missing.
@@ -132,6 +134,7 @@ fn take(artifact: &Manifest, have: &HashSet<Digest>, missing: &[Missing<'_>], fo
             candidates.push(Candidate {
                 descriptor: delta.clone(),
                 bases,
+                written: annotation(WRITTEN).and_then(|text| text.parse().ok()).unwrap_or(0),
             });
             candidates.sort_by_key(|candidate| candidate.descriptor.size);
             candidates.truncate(KEPT);
@@ -223,8 +226,13 @@ mod tests {
     #[test]
     fn of_an_artifact_what_can_be_used_is_taken() {
         let have = HashSet::from([digest(1)]);
-        let delta = |n, size, target: u8, bases: &str| {
-            descriptor(n, size, &[(TARGET, digest(target).to_string()), (BASES, bases.into())])
+        let delta = |n, size: u64, target: u8, bases: &str| {
+            let said = [
+                (TARGET, digest(target).to_string()),
+                (BASES, bases.into()),
+                (WRITTEN, (size * 3).to_string()),
+            ];
+            descriptor(n, size, &said)
         };
         let base = digest(1).to_string();
         let artifact = Manifest {
@@ -255,6 +263,7 @@ mod tests {
         take(&artifact, &have, &missing, &mut found);
         let of = |layer: &Digest| -> Vec<Digest> { found[layer].iter().map(|c| c.descriptor.digest.clone()).collect() };
         assert_eq!(of(&five), [digest(21), digest(20)]);
+        assert_eq!(found[&five][0].written, 240);
         assert_eq!(of(&six), [digest(24)], "it needs no base");
         assert_eq!(found.len(), 2);
     }

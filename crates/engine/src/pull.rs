@@ -404,10 +404,12 @@ fn fetch_layers(
     let sizes = manifest.layers.iter().zip(diffs).skip(have);
     let total = sizes.map(|(layer, diff)| deltas.get(diff).map_or(layer.size, |found| found[0].descriptor.size));
     let sum = progress.total(total.fold(0, u64::saturating_add));
-    // Of a delta, or of what an earlier pull had begun, nobody knows what it will need.
-    let new = (have..manifest.layers.len())
-        .filter(|&index| !deltas.contains_key(&diffs[index]) && !engine.store.layers.is_begun(&chains[index]));
-    enough_space(engine, new.map(|index| &manifest.layers[index]))?;
+    // Of what an earlier pull had begun nobody knows what it will need.
+    let new = (have..manifest.layers.len()).filter(|&index| !engine.store.layers.is_begun(&chains[index]));
+    enough_space(
+        engine,
+        new.map(|index| (&manifest.layers[index], deltas.get(&diffs[index]))),
+    )?;
     let queue = Queue::new(engine.pace.rate());
     let mut jobs: Vec<Job<'_>> = (have..manifest.layers.len())
         .map(|index| Job {
@@ -701,20 +703,38 @@ impl<'a> Work<'a> {
 }
 
 /// Refuses a pull that cannot fit before it writes anything. Certain is only a part of what it will need: a compressed
-/// layer has nearly as many bytes unpacked at least, a plain one may be half headers.
-fn enough_space<'a>(engine: &Engine, layers: impl Iterator<Item = &'a Descriptor>) -> Result<()> {
+/// layer has nearly as many bytes unpacked at least, a plain one may be half headers, and deltas say what they write.
+fn enough_space<'a>(
+    engine: &Engine,
+    layers: impl Iterator<Item = (&'a Descriptor, Option<&'a Vec<Candidate>>)>,
+) -> Result<()> {
     let least = |layer: &Descriptor| match layer.media_type.ends_with("tar") {
         true => layer.size / 2,
         false => layer.size / 10 * 9,
     };
     let human = |bytes: u64| api::progress::human(i64::try_from(bytes).unwrap_or(i64::MAX));
-    let needed = layers.map(least).fold(0, u64::saturating_add);
+    let (mut needed, mut by_deltas) = (0u64, 0u64);
+    for (layer, deltas) in layers {
+        match deltas.and_then(|deltas| deltas.iter().map(|delta| delta.written).min()) {
+            Some(written) => by_deltas = by_deltas.saturating_add(written),
+            None => needed = needed.saturating_add(least(layer)),
+        }
+    }
+    needed = needed.saturating_add(by_deltas);
     let free = engine.store.free_space()?;
     if needed <= free {
         return Ok(());
     }
+    let told = match by_deltas {
+        0 => String::new(),
+        // Not more than a claim; and a file system may compress.
+        bytes => format!(
+            "; {} of it as its deltas say, and delta=off pulls without them",
+            human(bytes)
+        ),
+    };
     Err(Error::internal(format!(
-        "no space left on device: the image needs {} at least, {} of {} are free",
+        "no space left on device: the image needs {} at least, {} of {} are free{told}",
         human(needed),
         human(free),
         engine.config.data_root.display()

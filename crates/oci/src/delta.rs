@@ -17,5 +17,7 @@ pub const SIZE: &str = "io.balena.delta.size";
 pub const FULL: &str = "io.balena.delta.full";
 /// Of the artifact: bytes that applying it adds to a disk, in blocks of 4 KiB.
 pub const SPACE: &str = "io.balena.delta.space";
+/// Of a blob: bytes of the files that its layer has new or patched, in blocks of 4 KiB, which are written wherever it is applied.
+pub const WRITTEN: &str = "io.balena.delta.written";
 /// Of the artifact: when the target was made.
 pub const CREATED: &str = "org.opencontainers.image.created";

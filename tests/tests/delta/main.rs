@@ -11,7 +11,7 @@ use std::time::Duration;
 use tests::client::within;
 use tests::delta::{self, Artifact, Delta, kept_delta, noise};
 use tests::double::{Double, Fault};
-use tests::image::{self, INDEX, Image, Layer, Tar};
+use tests::image::{self, INDEX, Image, Layer, Tar, sha256};
 use tests::{Daemon, Ground, ground};
 
 /// An image and a later one of it, with the delta of the layer that changed.
@@ -574,7 +574,7 @@ fn a_full_device_is_an_error_and_leaves_nothing() {
             .file("shared", 0o644, &shared)
             .file("zeros", 0o644, &vec![0; 30_000_000]);
         let new = Layer::gzip(&new.bytes());
-        let delta = delta::between(&[&old], &new);
+        let mut delta = delta::between(&[&old], &new);
         let old = g
             .registry
             .push(
@@ -587,13 +587,26 @@ fn a_full_device_is_an_error_and_leaves_nothing() {
         let count = || fs::read_dir(at.join("overlay2")).unwrap().count();
         let before = count();
         let new = Image::new(vec![busybox, new], json!({}));
-        let artifact = Artifact::new(&new, &[delta]);
-        let double = Double::with_deltas(new, vec![artifact], Fault::None).unwrap();
-        let ran = docker.run(&["pull", &double.reference()]);
-        assert_eq!(ran.code, 1, "{}", ran.out);
-        assert!(ran.err.contains("no space left on device"), "{}", ran.err);
-        // A full disk is no reason to fetch more.
-        assert!(!ran.out.contains("Delta not used"), "{}", ran.out);
+        for (written, words) in [
+            // Known before anything of it is fetched.
+            (delta.written, "the image needs 30MB at least, "),
+            // Not said: known when it is full. That is no reason to fetch more.
+            (0, "write"),
+        ] {
+            delta.written = written;
+            let artifact = Artifact::new(&new, std::slice::from_ref(&delta));
+            let double = Double::with_deltas(new.clone(), vec![artifact], Fault::None).unwrap();
+            let ran = docker.run(&["pull", &double.reference()]);
+            assert_eq!(ran.code, 1, "{}", ran.out);
+            assert!(ran.err.contains("no space left on device"), "{}", ran.err);
+            assert!(ran.err.contains(words), "{}", ran.err);
+            assert!(!ran.out.contains("Delta not used"), "{}", ran.out);
+            let fetched = double
+                .requests()
+                .iter()
+                .any(|line| line.contains(&format!("blobs/{}", sha256(&delta.bytes))));
+            assert_eq!(fetched, written == 0, "{:?}", double.requests());
+        }
         assert!(within(Duration::from_secs(10), || count() == before), "{}", count());
         docker.ok(&["run", "--rm", &old]);
         let verified = daemon.cli().run(&["image", "verify", &old]);

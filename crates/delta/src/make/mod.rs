@@ -49,6 +49,11 @@ impl Report {
         let written = self.ways[1..].iter().chain([&self.touched]);
         written.map(|way| way.blocks * 4096).sum()
     }
+
+    /// Bytes of it that are added also where files can share blocks: patched and new files.
+    pub fn written(&self) -> u64 {
+        self.ways[2..].iter().map(|way| way.blocks * 4096).sum()
+    }
 }
 
 impl Amount {

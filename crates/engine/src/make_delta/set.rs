@@ -9,7 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use delta::make::{self, Report, Survey};
 use json::Serialize;
-use oci::delta::{ARTIFACT, BASES, CREATED, EMPTY, FULL, LAYER, SIZE, SPACE, TARGET};
+use oci::delta::{ARTIFACT, BASES, CREATED, EMPTY, FULL, LAYER, SIZE, SPACE, TARGET, WRITTEN};
 use oci::digest::Digest;
 use oci::manifest::{Descriptor, media_type};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +35,8 @@ pub struct Delta {
     pub full: u64,
     /// What applying it adds to a disk.
     pub space: u64,
+    /// What of it is added wherever it is applied.
+    pub written: u64,
     pub file: Arc<File>,
     /// The files that take most of it, with about how many bytes.
     pub largest: Vec<(String, u64)>,
@@ -122,6 +124,7 @@ fn one(
         tar: survey.tar_bytes(),
         full,
         space: report.space(),
+        written: report.written(),
         file,
         largest: named(&survey, &report),
         ways: report.ways,
@@ -203,6 +206,7 @@ pub fn describe(set: &Set, subject: &Named, target: &Image) -> Result<Artifact> 
         let mut layer = descriptor(LAYER, &delta.digest, delta.bytes);
         layer.annotations.insert(TARGET.into(), delta.target.to_string());
         layer.annotations.insert(BASES.into(), list(&delta.bases));
+        layer.annotations.insert(WRITTEN.into(), delta.written.to_string());
         layer
     });
     let bases: BTreeSet<&Digest> = set.deltas.iter().flat_map(|delta| &delta.bases).collect();
