@@ -7,6 +7,11 @@ mount -t sysfs sys /sys
 mount -t tmpfs run /run
 mount -t cgroup2 cgroup /sys/fs/cgroup
 mount -o remount,rw /
+read -r line < /proc/cmdline
+for word in $line; do
+    # A disk for the data root alone.
+    case $word in data=*) mkdir -p /var/lib/balena-engine && mount -t "${word#data=}" /dev/vdb /var/lib/balena-engine || { echo "power: no data root"; exit 1; } ;; esac
+done
 for module in overlay bridge veth virtio_net; do modprobe $module 2>/dev/null; done
 for link in /sys/class/net/e*; do link=${link##*/}; done
 ip link set lo up

@@ -51,6 +51,9 @@ pub const CRASH: &[&str] = &[
     "mount",
 ];
 
+/// For guests whose data root is on another file system than the disk.
+pub const FILE_SYSTEMS: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "f2fs-tools"];
+
 /// For fuzzing: libFuzzer comes as source.
 pub const FUZZ: &[&str] = &["g++", "util-linux", "mount"];
 

@@ -30,6 +30,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test --dist [--target T]
                      builds every architecture's binary, and has each test itself under emulation
   crash [OPTIONS]    power failure replayed at 1,000 points or as many as are asked for (as root)
+  guest [--power-cuts N [--fs FS]]
+                     a machine of its own: systemd and cgroup v2; or one whose power is cut N times in mid-update (as root)
   fuzz [--seconds N] [TARGET…]
                      untrusted bytes, guided by coverage: N seconds shared out to all targets, or for each that is named
   bench WHAT         figures beside Docker's: run, pull, images, memory, size, delta or all (as root)

@@ -13,17 +13,28 @@ const PACKAGES: &str = "systemd-sysv,dbus,iptables,iproute2,kmod,procps,busybox-
 /// The kernel: small, and with drivers for qemu's devices.
 const KERNEL: &str = "linux-image-cloud-amd64";
 
+/// The one with all drivers, of which we need a file system's.
+const WHOLE_KERNEL: &str = "linux-image-amd64";
+
 /// What must be loaded before the disk can be mounted; modprobe finds what these need.
 const FIRST_MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio_net", "ext4"];
 
+/// What a program by itself needs of a kernel whose modules are not on the disk.
+const PROGRAM_MODULES: &[&str] = &["overlay", "bridge", "veth", "af_packet"];
+
 /// Bytes of the disk; sparse.
 const SIZE: &str = "1536M";
+
+/// Bytes of a disk for the data root alone; sparse.
+const DATA_SIZE: u64 = 1 << 30;
 
 /// Files to boot from.
 pub struct Disk {
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
     pub image: PathBuf,
+    /// One for the data root alone, and its file system.
+    pub data: Option<(PathBuf, String)>,
 }
 
 /// What runs in the guest.
@@ -34,8 +45,12 @@ pub enum Start<'a> {
         archive: &'a Path,
         script: &'a Path,
     },
-    /// A script as the first process, beside our program.
-    Program { binary: &'a Path, script: &'a Path },
+    /// A script as the first process, beside our program. The data root may be on a file system of its own.
+    Program {
+        binary: &'a Path,
+        script: &'a Path,
+        data: Option<&'a str>,
+    },
 }
 
 impl Disk {
@@ -44,7 +59,23 @@ impl Disk {
         let place = target_dir().join("guest");
         std::fs::create_dir_all(&place).map_err(|e| format!("make {}: {e}", place.display()))?;
         let root = debian(&place)?;
-        let (kernel, version) = kernel(&place)?;
+        let data = match start {
+            Start::Program { data, .. } => *data,
+            Start::Systemd { .. } => None,
+        };
+        // Where its modules are not copied to the disk, all of them come with the first file system.
+        let mut modules = FIRST_MODULES.to_vec();
+        let (kernel, version, tree) = match data {
+            None => kernel(&place, KERNEL)?,
+            Some(fs) => {
+                modules.extend(PROGRAM_MODULES);
+                modules.push(fs);
+                kernel(&place, WHOLE_KERNEL)?
+            }
+        };
+        if data.is_none() {
+            copy_modules(&tree, &version, &root)?;
+        }
         let to = |path: &str| root.join(path);
         for left in ["balena.deb", "balena.tar.gz", "balena", "script.sh"] {
             let _ = std::fs::remove_file(to("root").join(left));
@@ -64,22 +95,24 @@ impl Disk {
                 systemd(&root)?;
                 "/sbin/init"
             }
-            Start::Program { binary, script } => {
+            Start::Program { binary, script, .. } => {
                 copy(binary, &to("root/balena"), 0o755)?;
                 copy(script, &to("root/script.sh"), 0o755)?;
                 "/root/script.sh"
             }
         };
-        let initramfs = initramfs(&place, &version, first)?;
+        let initramfs = initramfs(&place, (&tree, &version), &modules, first)?;
         let image = place.join("disk.ext4");
         let _ = std::fs::remove_file(&image);
         let mut format = Command::new("mke2fs");
         format.args(["-q", "-t", "ext4", "-d"]).arg(&root).arg(&image).arg(SIZE);
         run(&mut format)?;
+        let data = data.map(|fs| data_disk(&place, fs)).transpose()?;
         Ok(Disk {
             kernel,
             initramfs,
             image,
+            data,
         })
     }
 }
@@ -175,15 +208,29 @@ fn mirror(suite: &str) -> Result<String> {
     found.ok_or_else(|| format!("this machine's apt has no source for {suite}: run `apt-get update`"))
 }
 
-/// The kernel's file and version; its modules go into the guest's root.
-fn kernel(place: &Path) -> Result<(PathBuf, String)> {
-    let depends = output(Command::new("apt-cache").args(["depends", KERNEL]))?;
+/// A fresh disk with one file system.
+fn data_disk(place: &Path, fs: &str) -> Result<(PathBuf, String)> {
+    let image = place.join("data");
+    let _ = std::fs::remove_file(&image);
+    let sized = std::fs::File::create(&image).and_then(|file| file.set_len(DATA_SIZE));
+    sized.map_err(|e| format!("make {}: {e}", image.display()))?;
+    let make = sbin(&format!("mkfs.{fs}"));
+    run(Command::new(make).arg(&image).stdout(std::process::Stdio::null()))?;
+    Ok((image, fs.to_owned()))
+}
+
+/// The kernel's file and version, and where its modules lie, of a package that depends on the newest one.
+fn kernel(place: &Path, newest: &str) -> Result<(PathBuf, String, PathBuf)> {
+    let depends = output(Command::new("apt-cache").args(["depends", newest]))?;
     let package = depends
         .lines()
         .find_map(|line| line.trim().strip_prefix("Depends: "))
-        .ok_or_else(|| format!("{KERNEL} depends on no kernel: run `apt-get update`"))?;
+        .ok_or_else(|| format!("{newest} depends on no kernel: run `apt-get update`"))?;
     let version = package.trim_start_matches("linux-image-").to_owned();
-    let (files, root) = (place.join("kernel"), place.join("root"));
+    let files = place.join(match newest {
+        KERNEL => "kernel",
+        _ => "whole-kernel",
+    });
     let vmlinuz = files.join("boot").join(format!("vmlinuz-{version}"));
     if !vmlinuz.exists() {
         let _ = std::fs::remove_dir_all(&files);
@@ -203,18 +250,23 @@ fn kernel(place: &Path) -> Result<(PathBuf, String)> {
         }
         run(Command::new(sbin("depmod")).arg("-b").arg(&files).arg(&version))?;
     }
-    let modules = root.join("usr/lib/modules").join(&version);
+    Ok((vmlinuz, version, files))
+}
+
+/// Has a kernel's modules in the guest's root.
+fn copy_modules(tree: &Path, version: &str, root: &Path) -> Result<()> {
+    let modules = root.join("usr/lib/modules").join(version);
     if !modules.exists() {
         std::fs::create_dir_all(root.join("usr/lib/modules"))
             .map_err(|e| format!("make the modules' directory: {e}"))?;
-        let from = files.join("lib/modules").join(&version);
+        let from = tree.join("lib/modules").join(version);
         run(Command::new("cp").arg("-a").arg(from).arg(&modules))?;
     }
-    Ok((vmlinuz, version))
+    Ok(())
 }
 
 /// A first file system that loads the disk's drivers, mounts it, and goes on there.
-fn initramfs(place: &Path, version: &str, first: &str) -> Result<PathBuf> {
+fn initramfs(place: &Path, (tree, version): (&Path, &str), modules: &[&str], first: &str) -> Result<PathBuf> {
     let stage = place.join("initramfs");
     let _ = std::fs::remove_dir_all(&stage);
     for directory in ["bin", "dev", "proc", "sys", "root"] {
@@ -226,13 +278,12 @@ fn initramfs(place: &Path, version: &str, first: &str) -> Result<PathBuf> {
         &stage.join("bin/busybox"),
         0o755,
     )?;
-    let tree = place.join("kernel");
     let mut load = String::new();
-    for module in FIRST_MODULES {
+    for module in modules {
         let mut command = Command::new(sbin("modprobe"));
         command
             .arg("-d")
-            .arg(&tree)
+            .arg(tree)
             .args(["-S", version, "--show-depends", module]);
         for line in output(&mut command)?.lines() {
             let Some(file) = line.strip_prefix("insmod ").map(str::trim) else {

@@ -32,11 +32,16 @@ impl Machine {
             "file={},format=raw,if=virtio,cache=unsafe",
             disk.image.display()
         ));
+        let mut line = "console=ttyS0 quiet panic=-1 systemd.unified_cgroup_hierarchy=1 mitigations=off".to_owned();
+        if let Some((data, fs)) = &disk.data {
+            qemu.arg("-drive");
+            qemu.arg(format!("file={},format=raw,if=virtio,cache=unsafe", data.display()));
+            line.push_str(&format!(" data={fs}"));
+        }
         qemu.arg("-kernel")
             .arg(&disk.kernel)
             .arg("-initrd")
             .arg(&disk.initramfs);
-        let line = "console=ttyS0 quiet panic=-1 systemd.unified_cgroup_hierarchy=1 mitigations=off";
         qemu.arg("-append").arg(line);
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut qemu = qemu.spawn().map_err(|e| format!("start qemu-system-x86_64: {e}"))?;

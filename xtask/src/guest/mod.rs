@@ -19,13 +19,16 @@ use tests::image::{self, Image, Layer, Tar};
 /// All checks together take about a minute under emulation; a guest that hangs must not hang us.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// `cargo xtask guest`: boots the guest, has it check, and reports; with `--power-cuts N`, cuts its power instead. Needs
+/// `cargo xtask guest`: boots the guest, has it check, and reports; with `--power-cuts N`, cuts its power instead, with
+/// `--fs FS` while the data root is on a disk of that file system. Needs
 /// root, to make a Debian.
 pub fn main(arguments: &[String]) -> Result<()> {
+    let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number of cuts"));
     let cuts = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => None,
-        ["--power-cuts", number] => Some(number.parse().map_err(|_| format!("{number:?} is no number of cuts"))?),
-        _ => return Err("guest takes nothing, or --power-cuts N".into()),
+        ["--power-cuts", cuts] => Some((number(cuts)?, None)),
+        ["--power-cuts", cuts, "--fs", fs @ ("ext4" | "xfs" | "btrfs" | "f2fs")] => Some((number(cuts)?, Some(fs))),
+        _ => return Err("guest takes nothing, or --power-cuts N, and with it --fs ext4, xfs, btrfs or f2fs".into()),
     };
     if !apt::is_root()? {
         return Err("the guest's disk is made by debootstrap, which wants root: run this as root".into());
@@ -33,7 +36,12 @@ pub fn main(arguments: &[String]) -> Result<()> {
     apt::ensure(apt::GUEST)?;
     apt::ensure(apt::DEMO)?;
     match cuts {
-        Some(cuts) => power::main(cuts, &binary::wanted()?),
+        Some((cuts, fs)) => {
+            if fs.is_some() {
+                apt::ensure(apt::FILE_SYSTEMS)?;
+            }
+            power::main(cuts, fs, &binary::wanted()?)
+        }
         None => checks(),
     }
 }

@@ -27,7 +27,7 @@ enum Known {
     Either,
 }
 
-pub fn main(cuts: u32, binary: &Path) -> Result<()> {
+pub fn main(cuts: u32, data: Option<&str>, binary: &Path) -> Result<()> {
     let registry = Registry::start().map_err(|e| format!("start a registry: {e}"))?;
     for version in ["1", "2"] {
         let image = image_of(version).map_err(|e| format!("make an image: {e}"))?;
@@ -37,6 +37,7 @@ pub fn main(cuts: u32, binary: &Path) -> Result<()> {
     let start = Start::Program {
         binary,
         script: &checkout().join("xtask/guest/power.sh"),
+        data,
     };
     let disk = Disk::make(&start, &format!("{}:{}", machine::HOST, registry.port))?;
     let mut known = [Known::Absent; 2];
@@ -64,8 +65,9 @@ pub fn main(cuts: u32, binary: &Path) -> Result<()> {
         damaged.push(format!("after the last cut: {complaint}"));
     }
     println!(
-        "power: {cuts} cuts, {during} of them in mid-pull, {} failures",
-        damaged.len()
+        "power: {cuts} cuts, {during} of them in mid-pull, {} failures{}",
+        damaged.len(),
+        data.map_or(String::new(), |fs| format!(" on {fs}"))
     );
     match damaged.is_empty() {
         true => Ok(()),
