@@ -380,7 +380,12 @@ impl BlobReader {
                 target: Target::Path(format!("blobs/{}", self.digest)),
                 headers,
                 payload: Payload::Empty,
-                access: Access::Pull,
+                // Nobody asks for the digest of a part, or of a blob whose beginning is not known.
+                access: if self.hash.is_some() {
+                    Access::Checked
+                } else {
+                    Access::Pull
+                },
                 also: None,
             };
             session.call(endpoint, call, &self.cancel)

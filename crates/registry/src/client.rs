@@ -20,7 +20,8 @@ const HUB: &str = "registry-1.docker.io";
 /// The settings of a [`Registry`], as `daemon.json` has them.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `insecure-registries`: `host`, `host:port`, or a range of addresses. Loopback always is.
+    /// `insecure-registries`: `host`, `host:port` or a range of addresses, `10.0.0.0/8`. A host without a port is that of
+    /// its own name: the same host at another port is another registry. Loopback always is.
     pub insecure: Vec<String>,
     /// Nothing but what `insecure` lists by name is spoken to in the clear; loopback may still have any certificate.
     pub tls_only: bool,
@@ -190,6 +191,7 @@ impl Shared {
             .config
             .insecure
             .iter()
+            .filter(|entry| entry.contains('/'))
             .filter_map(|entry| Cidr::parse(entry))
             .collect();
         let listed = |ip: IpAddr| ip.is_loopback() || ranges.iter().any(|range| range.contains(ip));
@@ -205,9 +207,7 @@ impl Shared {
 
     /// Says whether a host is among the insecure ones by its name.
     fn is_listed(&self, authority: &str) -> bool {
-        let host = split_host_port(authority).map(|(host, _)| host);
-        let mut listed = self.config.insecure.iter();
-        listed.any(|entry| entry == authority || Some(entry) == host.as_ref())
+        self.config.insecure.iter().any(|entry| entry == authority)
     }
 }
 
@@ -229,7 +229,12 @@ mod tests {
     #[test]
     fn endpoints_of_names() {
         let config = Config {
-            insecure: vec!["plain.example:5000".into(), "10.0.0.0/8".into()],
+            insecure: vec![
+                "plain.example:5000".into(),
+                "named.example".into(),
+                "12.1.1.1".into(),
+                "10.0.0.0/8".into(),
+            ],
             mirrors: vec!["https://mirror.example/".into()],
             ..Config::default()
         };
@@ -246,7 +251,13 @@ mod tests {
                 "plain.example:5000",
                 &["https://plain.example:5000/", "http://plain.example:5000/"],
             ),
+            ("plain.example", &["https://plain.example/"]),
+            ("named.example", &["https://named.example/", "http://named.example/"]),
+            ("named.example:5000", &["https://named.example:5000/"]),
+            ("12.1.1.1", &["https://12.1.1.1/", "http://12.1.1.1/"]),
+            ("12.1.1.1:5000", &["https://12.1.1.1:5000/"]),
             ("10.1.1.1", &["https://10.1.1.1/", "http://10.1.1.1/"]),
+            ("10.1.1.1:5000", &["https://10.1.1.1:5000/", "http://10.1.1.1:5000/"]),
             ("11.1.1.1", &["https://11.1.1.1/"]),
         ] {
             assert_eq!(shown(config.clone(), domain), expected, "{domain}");

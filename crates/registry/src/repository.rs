@@ -19,7 +19,9 @@ use crate::token::Key;
 
 /// Largest manifest taken, bytes. The distribution spec obliges registries to 4 MiB.
 const MANIFEST_LIMIT: u64 = 4 << 20;
+/// Bytes of a page of tags, and of all tags.
 const TAGS_LIMIT: u64 = 16 << 20;
+const MOST_PAGES: u32 = 1000;
 const MOST_REDIRECTS: u32 = 10;
 /// How long a rate limit may make a manifest wait; a longer one is the user's to see.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,6 +34,8 @@ pub(crate) struct Send<'a> {
     pub authorization: Option<String>,
     pub payload: Payload<'a>,
     pub insecure: bool,
+    /// What comes is known by its digest: a redirect may lead to where it comes in the clear.
+    pub checked: bool,
 }
 
 impl<'a> Send<'a> {
@@ -43,6 +47,7 @@ impl<'a> Send<'a> {
             authorization: None,
             payload: Payload::Empty,
             insecure,
+            checked: false,
         }
     }
 
@@ -96,7 +101,8 @@ impl Shared {
                 .join(&target)
                 .filter(|_| !target.is_empty())
                 .ok_or_else(|| Error::Protocol(format!("{} {url}: redirect to no URL: {target:?}", send.method)))?;
-            if url.scheme == Scheme::Https && next.scheme == Scheme::Http && !self.is_insecure(&next.authority()) {
+            let exposed = url.scheme == Scheme::Https && next.scheme == Scheme::Http;
+            if exposed && !send.checked && !self.is_insecure(&next.authority()) {
                 return Err(Error::Protocol(format!(
                     "{} {url}: redirect from https to {next} refused",
                     send.method
@@ -105,7 +111,7 @@ impl Shared {
             url = next;
         }
         Err(Error::Protocol(format!(
-            "{} {first:?}: stopped after {MOST_REDIRECTS} redirects",
+            "{} \"{first}\": stopped after {MOST_REDIRECTS} redirects",
             go_method(send.method)
         )))
     }
@@ -129,6 +135,8 @@ pub(crate) struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Pull,
+    /// A pull of what is checked by its digest.
+    Checked,
     Push,
 }
 
@@ -281,9 +289,15 @@ impl Repository {
             tags: Option<Vec<String>>,
         }
         self.0.somewhere(&self.0.cancel, |endpoint| {
-            let mut tags = Vec::new();
+            let mut tags: Vec<String> = Vec::new();
             let mut target = Target::Path("tags/list".to_owned());
-            loop {
+            let mut left = TAGS_LIMIT;
+            let too_large = || Error::TooLarge {
+                what: "list of tags",
+                reference: self.0.name.familiar(),
+                limit: TAGS_LIMIT,
+            };
+            for _ in 0..MOST_PAGES {
                 let call = Call {
                     method: "GET",
                     target,
@@ -300,9 +314,11 @@ impl Repository {
                     .and_then(|link| url.join(&link));
                 let bytes = response
                     .body
-                    .read_all(TAGS_LIMIT)
+                    .read_all(left)
                     .map_err(|e| transport_error("GET", &url, &e))?;
-                let page: Page = json::from_slice(&bytes.unwrap_or_default())
+                let bytes = bytes.ok_or_else(too_large)?;
+                left -= bytes.len() as u64;
+                let page: Page = json::from_slice(&bytes)
                     .map_err(|e| Error::Protocol(format!("parse tags of {}: {e}", self.0.name.familiar())))?;
                 let page = page.tags.unwrap_or_default();
                 let empty = page.is_empty();
@@ -312,6 +328,7 @@ impl Repository {
                     _ => return Ok(tags),
                 }
             }
+            Err(too_large())
         })
     }
 
@@ -341,9 +358,12 @@ impl Repository {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
+            let backoff = self.0.registry.0.config.backoff;
             let wait = match (&error, error.kind(), error.retry_after()) {
                 (_, ErrorKind::RateLimited | ErrorKind::Unavailable, Some(wait)) if wait <= PATIENCE => wait,
-                (Error::Status { status: 502..=504, .. }, _, None) => self.0.registry.0.config.backoff / 2,
+                // It did not say how long, or not so that one could read it.
+                (_, ErrorKind::RateLimited, None) => backoff * (tries + 1),
+                (Error::Status { status: 500..=504, .. }, _, None) => backoff / 2,
                 _ => return Err(error),
             };
             tries += 1;
@@ -402,7 +422,7 @@ impl Session {
 
     fn key(&self, endpoint: &Endpoint, call: &Call<'_>) -> Key {
         let actions = match call.access {
-            Access::Pull => "pull",
+            Access::Pull | Access::Checked => "pull",
             Access::Push => "pull,push",
         };
         let mut scope = format!("repository:{}:{actions}", self.name.path());
@@ -437,6 +457,7 @@ impl Session {
             authorization: None,
             payload: call.payload,
             insecure: endpoint.insecure,
+            checked: call.access == Access::Checked,
         };
         // An upload's location may lie on another server: our token is not for it.
         let ours = url.same_origin(&endpoint.url);

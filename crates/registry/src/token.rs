@@ -21,6 +21,8 @@ const LIFETIME_FLOOR: u64 = 60;
 /// Longest lifetime believed, seconds: `Instant` arithmetic must not overflow on a service's whim.
 const LIFETIME_CEILING: u64 = 24 * 3600;
 const ANSWER_LIMIT: u64 = 256 << 10;
+/// Most grants kept.
+const MOST: usize = 64;
 
 /// What a token is good for.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -67,8 +69,12 @@ impl Tokens {
     fn keep(&self, key: Key, grant: Grant) {
         let mut map = self.map();
         // A daemon sees few repositories; one that sees many drops what has expired.
-        if map.len() >= 64 {
+        if map.len() >= MOST {
             map.retain(|_, g| g.expires.is_some_and(|at| at > Instant::now()));
+        }
+        // All of them hold still: the next request asks again.
+        if map.len() >= MOST {
+            map.clear();
         }
         map.insert(key, grant);
     }

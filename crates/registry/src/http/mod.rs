@@ -28,6 +28,7 @@ use body::Framing;
 use cancel::Guard;
 use conn::{Conn, Dial, Head};
 use pool::Pool;
+use proxy::Proxy;
 use rustls::ClientConfig;
 
 /// What a client is made of.
@@ -93,11 +94,14 @@ pub enum Failure {
     Cancelled,
 }
 
+/// By server, and by whether any certificate is taken; with the files that each was made of.
+type TlsConfigs = HashMap<(String, bool), (tls::Files, Arc<ClientConfig>)>;
+
 /// A client with its connection pool.
 pub struct Client {
     settings: Settings,
     pool: Arc<Pool>,
-    tls: Mutex<HashMap<(String, bool), Arc<ClientConfig>>>,
+    tls: Mutex<TlsConfigs>,
 }
 
 impl Client {
@@ -143,9 +147,15 @@ impl Client {
         if cancel.is_cancelled() {
             return Err(Failure::Cancelled);
         }
+        let unusable = |message| Failure::Dial(DialError { message, tls: false });
+        let proxy = self.settings.proxies.for_url(&request.url).map_err(unusable)?;
         let dial = Dial {
             url: &request.url,
-            proxy: self.settings.proxies.for_url(&request.url),
+            proxy,
+            proxy_tls: match proxy.and_then(Proxy::by_tls) {
+                Some(url) => self.tls_for(&url, false)?,
+                None => None,
+            },
             tls: self.tls_for(&request.url, request.insecure)?,
             connect_timeout: self.settings.connect_timeout,
             stall_timeout: self.settings.stall_timeout,
@@ -168,24 +178,28 @@ impl Client {
             return Ok(None);
         }
         let key = (url.authority(), insecure);
+        // Looked at each time: who puts a certificate there does not restart the daemon.
+        let files = tls::Files::of(&self.settings.certs_dirs, &key.0);
         let mut known = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = known.get(&key) {
+        if let Some((_, config)) = known.get(&key).filter(|(of, _)| *of == files) {
             return Ok(Some(config.clone()));
         }
-        let config = tls::config(&self.settings.certs_dirs, &key.0, insecure).map_err(Failure::Certificates)?;
+        let config = tls::config(&files, &key.0, insecure).map_err(Failure::Certificates)?;
         // Blobs redirect to few hosts; an unbounded set would be a peer's to fill.
         if known.len() >= 16 {
             known.clear();
         }
-        known.insert(key, config.clone());
+        known.insert(key, (files, config.clone()));
         Ok(Some(config))
     }
 
     fn exchange(&self, mut conn: Conn, guard: Guard, request: &mut Request<'_>, key: &str) -> io::Result<Response> {
         let head = self.head(request, &conn);
+        conn.bide();
         let sent = conn
             .write_all(head.as_bytes())
             .and_then(|()| send_payload(&mut conn, &mut request.payload));
+        conn.hurry();
         // A server that refuses an upload answers and hangs up while we still send: its answer says why.
         let head = match sent {
             Ok(()) => conn.read_head()?,
@@ -195,6 +209,7 @@ impl Client {
             },
             Err(e) => return Err(e),
         };
+        conn.bide();
         let find = |name: &str| head.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.trim());
         let has_token = |name: &str, token: &str| {
             find(name).is_some_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
@@ -243,6 +258,8 @@ impl Client {
                 .settings
                 .proxies
                 .for_url(url)
+                .ok()
+                .flatten()
                 .and_then(|p| p.authorization.as_deref())
         {
             push("Proxy-Authorization", value);
