@@ -380,8 +380,8 @@ impl BlobReader {
                 target: Target::Path(format!("blobs/{}", self.digest)),
                 headers,
                 payload: Payload::Empty,
-                // Nobody asks for the digest of a part, or of a blob whose beginning is not known.
-                access: if self.hash.is_some() {
+                // Nobody asks for the digest of a part.
+                access: if self.end.is_none() {
                     Access::Checked
                 } else {
                     Access::Pull

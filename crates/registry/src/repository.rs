@@ -248,8 +248,26 @@ impl Repository {
 
     /// Asks what a reference stands for (HEAD); servers that do not say are asked for the manifest.
     pub fn resolve(&self, reference: &Reference) -> Result<Resolved> {
+        match self.glance(reference) {
+            Ok(Some(resolved)) if !is_vague(&resolved.media_type) => Ok(resolved),
+            // A HEAD has no body and so no reason: the GET brings both.
+            Ok(_) | Err(Error::Api { .. } | Error::Unparsable { .. }) => {
+                let manifest = self.manifest(reference)?;
+                let size = manifest.bytes.len() as u64;
+                Ok(Resolved {
+                    digest: manifest.digest,
+                    media_type: manifest.media_type,
+                    size,
+                })
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The same by a HEAD alone, which registries that limit pulls do not count. Nothing where the server does not say.
+    pub fn glance(&self, reference: &Reference) -> Result<Option<Resolved>> {
         let name = reference.manifest_name();
-        let found = self.patiently(|| {
+        self.patiently(|| {
             self.0.somewhere(&self.0.cancel, |endpoint| {
                 let response = self
                     .0
@@ -265,21 +283,7 @@ impl Repository {
                     size,
                 }))
             })
-        });
-        match found {
-            Ok(Some(resolved)) if !is_vague(&resolved.media_type) => Ok(resolved),
-            // A HEAD has no body and so no reason: the GET brings both.
-            Ok(_) | Err(Error::Api { .. } | Error::Unparsable { .. }) => {
-                let manifest = self.manifest(reference)?;
-                let size = manifest.bytes.len() as u64;
-                Ok(Resolved {
-                    digest: manifest.digest,
-                    media_type: manifest.media_type,
-                    size,
-                })
-            }
-            Err(e) => Err(e),
-        }
+        })
     }
 
     /// Lists the tags, in the registry's order.
