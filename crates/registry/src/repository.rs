@@ -11,7 +11,7 @@ use oci::reference::{Reference, Repository as Name};
 use crate::Result;
 use crate::auth::Auth;
 use crate::challenge;
-use crate::client::{Endpoint, Registry, Shared};
+use crate::client::{Endpoint, Registry, Shared, Voucher};
 use crate::error::{Error, ErrorKind};
 use crate::hash::Sha256;
 use crate::http::{Cancel, Failure, Payload, Request, Response, Scheme, Url, go_words, tls_error};
@@ -34,12 +34,15 @@ pub(crate) struct Send<'a> {
     pub authorization: Option<String>,
     pub payload: Payload<'a>,
     pub insecure: bool,
+    /// The registry that it is for: it vouches for those that it sends us to, as in Docker, where all of a registry's
+    /// requests have one set of certificates.
+    pub registry: Option<Voucher>,
     /// What comes is known by its digest: a redirect may lead to where it comes in the clear.
     pub checked: bool,
 }
 
 impl<'a> Send<'a> {
-    pub fn get(url: Url, insecure: bool) -> Send<'a> {
+    pub fn get(url: Url, insecure: bool, registry: Option<&Endpoint>) -> Send<'a> {
         Send {
             method: "GET",
             url,
@@ -47,6 +50,7 @@ impl<'a> Send<'a> {
             authorization: None,
             payload: Payload::Empty,
             insecure,
+            registry: registry.map(Endpoint::voucher),
             checked: false,
         }
     }
@@ -64,6 +68,7 @@ impl Shared {
     pub(crate) fn follow(&self, send: &mut Send<'_>, cancel: &Cancel) -> Result<Response> {
         let first = send.url.clone();
         let mut url = first.clone();
+        let listed = send.registry.as_ref().is_some_and(|registry| registry.listed);
         for _ in 0..=MOST_REDIRECTS {
             let at_home = url.same_origin(&first);
             let mut headers = send.headers.clone();
@@ -78,7 +83,7 @@ impl Shared {
             let insecure = if at_home {
                 send.insecure
             } else {
-                self.is_insecure(&url.authority())
+                listed || self.is_insecure(&url.authority())
             };
             let request = Request {
                 method: send.method,
@@ -86,6 +91,7 @@ impl Shared {
                 headers,
                 payload,
                 insecure,
+                behalf: send.registry.as_ref().map(|registry| registry.authority.clone()),
             };
             let response = self
                 .client
@@ -102,7 +108,7 @@ impl Shared {
                 .filter(|_| !target.is_empty())
                 .ok_or_else(|| Error::Protocol(format!("{} {url}: redirect to no URL: {target:?}", send.method)))?;
             let exposed = url.scheme == Scheme::Https && next.scheme == Scheme::Http;
-            if exposed && !send.checked && !self.is_insecure(&next.authority()) {
+            if exposed && !send.checked && !listed && !self.is_insecure(&next.authority()) {
                 return Err(Error::Protocol(format!(
                     "{} {url}: redirect from https to {next} refused",
                     send.method
@@ -398,8 +404,9 @@ impl Session {
                 Err(error) => error,
             };
             // A mirror may lack what the registry has. An insecure registry may not speak TLS. Everything
-            // else is the registry's word.
-            let go_on = endpoint.mirror || matches!(error, Error::Transport { .. }) && endpoint.insecure;
+            // else is the registry's word, or about somebody that it sent us to.
+            let its_own = matches!(&error, Error::Transport { url, .. } if url.starts_with(&endpoint.url.to_string()));
+            let go_on = endpoint.mirror || its_own && endpoint.insecure;
             if !go_on || at + 1 == self.endpoints.len() || cancel.is_cancelled() {
                 // "Client sent an HTTP request to an HTTPS server": what went wrong is what TLS said.
                 return Err(match (https, &error) {
@@ -454,17 +461,21 @@ impl Session {
             Target::Url(url) => url.clone(),
         };
         let key = self.key(endpoint, &call);
+        // An upload's location may lie on another server: our token is not for it, and what we let pass on loopback neither.
+        let ours = url.same_origin(&endpoint.url);
         let mut send = Send {
             method: call.method,
             url: url.clone(),
             headers: std::mem::take(&mut call.headers),
             authorization: None,
             payload: call.payload,
-            insecure: endpoint.insecure,
+            insecure: match ours {
+                true => endpoint.insecure,
+                false => endpoint.listed || shared.is_insecure(&url.authority()),
+            },
+            registry: Some(endpoint.voucher()),
             checked: call.access == Access::Checked,
         };
-        // An upload's location may lie on another server: our token is not for it.
-        let ours = url.same_origin(&endpoint.url);
         if ours {
             send.authorization = shared.grant(endpoint, &key, cancel)?;
         }
@@ -511,7 +522,7 @@ pub(crate) fn login(registry: &Registry, endpoints: &[Endpoint], auth: Auth) -> 
             auth: auth.clone(),
         };
         shared.tokens.forget(&key);
-        let mut send = Send::get(url.clone(), endpoint.insecure);
+        let mut send = Send::get(url.clone(), endpoint.insecure, Some(endpoint));
         let response = match shared.follow(&mut send, &cancel) {
             Ok(response) => response,
             Err(e) => {
@@ -533,7 +544,7 @@ pub(crate) fn login(registry: &Registry, endpoints: &[Endpoint], auth: Auth) -> 
         let Some(header) = shared.authorize(endpoint, &key, &challenges, ("Get", &url), &cancel)? else {
             return Err(Error::from_response(response));
         };
-        let mut send = Send::get(url.clone(), endpoint.insecure).authorization(Some(header));
+        let mut send = Send::get(url.clone(), endpoint.insecure, Some(endpoint)).authorization(Some(header));
         let response = shared.follow(&mut send, &cancel)?;
         return match response.status {
             200 => Ok(shared.tokens.refresh(&key)),

@@ -152,7 +152,7 @@ impl Shared {
         let url = Url::parse(realm)
             .or_else(|| endpoint.url.join(realm))
             .ok_or_else(|| Error::Protocol(format!("unable to parse realm {realm:?} of the token challenge")))?;
-        let insecure = self.is_insecure(&url.authority());
+        let insecure = endpoint.listed || self.is_insecure(&url.authority());
         let secret = key.auth != Auth::Anonymous;
         if secret && url.scheme == Scheme::Http && endpoint.url.scheme == Scheme::Https && !insecure {
             return Err(Error::Protocol(format!(
@@ -161,8 +161,8 @@ impl Shared {
         }
         let service = challenge.parameter("service").unwrap_or_default();
         let answer = match &key.auth {
-            Auth::IdentityToken(token) => self.post(url, insecure, service, &key.scope, token, cancel)?,
-            auth => self.get(url, insecure, service, &key.scope, auth, cancel)?,
+            Auth::IdentityToken(token) => self.post((url, insecure, endpoint), service, &key.scope, token, cancel)?,
+            auth => self.get((url, insecure, endpoint), service, &key.scope, auth, cancel)?,
         };
         let token = [answer.token, answer.access_token]
             .into_iter()
@@ -186,8 +186,7 @@ impl Shared {
 
     fn get(
         &self,
-        mut url: Url,
-        insecure: bool,
+        (mut url, insecure, endpoint): (Url, bool, &Endpoint),
         service: &str,
         scope: &str,
         auth: &Auth,
@@ -207,13 +206,15 @@ impl Shared {
                 url.push_query("offline_token", "true");
             }
         }
-        self.ask(Send::get(url, insecure).authorization(auth.basic()), cancel)
+        self.ask(
+            Send::get(url, insecure, Some(endpoint)).authorization(auth.basic()),
+            cancel,
+        )
     }
 
     fn post(
         &self,
-        url: Url,
-        insecure: bool,
+        (url, insecure, endpoint): (Url, bool, &Endpoint),
         service: &str,
         scope: &str,
         token: &str,
@@ -233,7 +234,7 @@ impl Shared {
                 encode(value)
             ));
         }
-        let mut send = Send::get(url, insecure);
+        let mut send = Send::get(url, insecure, Some(endpoint));
         send.method = "POST";
         send.payload = Payload::Bytes(form.as_bytes());
         send.headers

@@ -191,13 +191,11 @@ fn tls_with_certs_d() {
     let stranger =
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout a.key -out a.cert -days 2 -subj /CN=a";
     assert!(openssl(&own, stranger));
-    registry.reset();
     let error = ask();
     assert!(matches!(error, Error::Api { status: 404, .. }), "{error}");
     // Alone it is sent, so that the server says what is wrong with it.
     fs::remove_file(own.join("client.cert")).unwrap();
     fs::remove_file(own.join("client.key")).unwrap();
-    registry.reset();
     let error = ask().to_string();
     assert!(error.contains("remote error: tls: "), "{error}");
     assert!(!error.contains("certificate required"), "{error}");

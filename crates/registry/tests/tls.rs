@@ -2,7 +2,7 @@
 
 mod double;
 
-use double::certificates::certificates;
+use double::certificates::{certificates, certificates_for};
 use double::{Double, answer, blob, config};
 use oci::reference::Reference;
 use registry::{Auth, Config, Proxies, Registry};
@@ -199,4 +199,96 @@ fn a_proxy_with_tls() {
         error,
         "Get \"https://other.example/v2/\": Proxy Authentication Required"
     );
+}
+
+/// A proxy in the clear that brings every host to one port of loopback.
+fn everywhere(to: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") && client.read_exact(&mut byte).is_ok() {
+                    head.push(byte[0]);
+                }
+                let _ = client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n");
+                let mut server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+                let (mut from, mut into) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from, &mut into));
+                let _ = std::io::copy(&mut client, &mut server);
+            });
+        }
+    });
+    port
+}
+
+/// A registry of one's own whose tokens and blobs come from other hosts under the same CA: what the user says of the
+/// registry is true of these, as in Docker.
+#[test]
+fn who_a_registry_sends_us_to() {
+    let dir = tempfile::tempdir().unwrap();
+    if !certificates_for(dir.path(), "DNS:registry.example,DNS:auth.example,DNS:blobs.example") {
+        println!("skipped: no openssl in PATH");
+        return;
+    }
+    let (bytes, descriptor) = blob(1000);
+    let sent = bytes.clone();
+    let port = serve(dir.path(), move |head, mut tls| {
+        let host = head.split("Host: ").nth(1).and_then(|rest| rest.lines().next());
+        let (status, headers, body) = match host.unwrap_or_default() {
+            "auth.example" => {
+                assert!(head.contains("Authorization: Basic dTpw"), "{head}");
+                ("200 OK", String::new(), br#"{"token":"t"}"#.to_vec())
+            }
+            "blobs.example" => {
+                assert!(!head.contains("Authorization"), "{head}");
+                ("200 OK", String::new(), sent.clone())
+            }
+            _ if head.contains("Authorization: Bearer t") => (
+                "307 Temporary Redirect",
+                "Location: https://blobs.example/blob\r\n".to_owned(),
+                Vec::new(),
+            ),
+            _ => (
+                "401 Unauthorized",
+                "WWW-Authenticate: Bearer realm=\"https://auth.example/token\"\r\n".to_owned(),
+                Vec::new(),
+            ),
+        };
+        let head = format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+            body.len()
+        );
+        let _ = tls.write_all(head.as_bytes());
+        let _ = tls.write_all(&body);
+        tls.conn.send_close_notify();
+        let _ = tls.flush();
+    });
+    let proxy = everywhere(port);
+    let certs = tempfile::tempdir().unwrap();
+    let ask = |insecure: &[&str]| {
+        let registry = Registry::new(Config {
+            proxies: Proxies::new("", &format!("http://127.0.0.1:{proxy}"), ""),
+            certs_dirs: vec![certs.path().to_owned()],
+            insecure: insecure.iter().map(|host| host.to_string()).collect(),
+            ..config()
+        });
+        let auth = Auth::Basic {
+            user: "u".into(),
+            password: "p".into(),
+        };
+        let reference = Reference::parse("registry.example/a:b").unwrap();
+        let session = registry.repository(&reference, auth).unwrap();
+        session.blob_bytes(&descriptor, 1 << 20)
+    };
+    let error = ask(&[]).unwrap_err().to_string();
+    assert!(error.contains("signed by unknown authority"), "{error}");
+    assert_eq!(ask(&["registry.example"]).unwrap(), bytes);
+    for (host, right) in [("auth.example", false), ("registry.example", true)] {
+        let own = certs.path().join(host);
+        fs::create_dir(&own).unwrap();
+        fs::copy(dir.path().join("ca.crt"), own.join("ca.crt")).unwrap();
+        assert_eq!(ask(&[]).is_ok(), right, "{host}");
+    }
 }

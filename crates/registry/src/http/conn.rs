@@ -203,7 +203,16 @@ impl Conn {
         let mut session = ClientConnection::new(config, name).map_err(|e| fail(tls::describe(&e, host)))?;
         while session.is_handshaking() {
             if let Err(e) = session.complete_io(&mut below) {
-                let message = tls_error(&e).map_or_else(|| go_words(&e), |inner| tls::describe(inner, host));
+                // Who hangs up said why before that, perhaps while we were writing.
+                let said = match e.kind() {
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => session
+                        .read_tls(&mut below)
+                        .ok()
+                        .and_then(|_| session.process_new_packets().err()),
+                    _ => None,
+                };
+                let inner = said.as_ref().or(tls_error(&e));
+                let message = inner.map_or_else(|| go_words(&e), |inner| tls::describe(inner, host));
                 return Err(fail(message));
             }
         }

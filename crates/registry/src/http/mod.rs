@@ -58,6 +58,8 @@ pub struct Request<'a> {
     pub payload: Payload<'a>,
     /// Take any certificate.
     pub insecure: bool,
+    /// The registry (`host[:port]`) that named this server, whose certificates count where the server has none of its own.
+    pub behalf: Option<String>,
 }
 
 /// One response; its body is still on the wire.
@@ -94,8 +96,10 @@ pub enum Failure {
     Cancelled,
 }
 
-/// By server, and by whether any certificate is taken; with the files that each was made of.
+/// By whose certificates they have, and by whether any certificate is taken; with the files that each was made of.
 type TlsConfigs = HashMap<(String, bool), (tls::Files, Arc<ClientConfig>)>;
+
+type Tls = Option<Arc<ClientConfig>>;
 
 /// A client with its connection pool.
 pub struct Client {
@@ -121,8 +125,9 @@ impl Client {
 
     /// Sends a request and reads the head of its response. Redirects are the caller's.
     pub fn send(&self, mut request: Request<'_>, cancel: &Cancel) -> Result<Response, Failure> {
+        let (tls, whose) = self.tls_for(&request.url, request.behalf.as_deref(), request.insecure)?;
         let key = format!(
-            "{}://{} {}",
+            "{}://{} {} {whose}",
             request.url.scheme.as_str(),
             request.url.host_port(),
             request.insecure
@@ -153,10 +158,10 @@ impl Client {
             url: &request.url,
             proxy,
             proxy_tls: match proxy.and_then(Proxy::by_tls) {
-                Some(url) => self.tls_for(&url, false)?,
+                Some(url) => self.tls_for(&url, None, false)?.0,
                 None => None,
             },
-            tls: self.tls_for(&request.url, request.insecure)?,
+            tls,
             connect_timeout: self.settings.connect_timeout,
             stall_timeout: self.settings.stall_timeout,
             receive_buffer: self.settings.receive_buffer,
@@ -173,24 +178,37 @@ impl Client {
         }
     }
 
-    fn tls_for(&self, url: &Url, insecure: bool) -> Result<Option<Arc<ClientConfig>>, Failure> {
+    /// What TLS with a server is made of, and whose certificates (`host[:port]`) those are; empty for nobody's.
+    fn tls_for(&self, url: &Url, behalf: Option<&str>, insecure: bool) -> Result<(Tls, String), Failure> {
         if url.scheme == Scheme::Http {
-            return Ok(None);
+            return Ok((None, String::new()));
         }
-        let key = (url.authority(), insecure);
         // Looked at each time: who puts a certificate there does not restart the daemon.
-        let files = tls::Files::of(&self.settings.certs_dirs, &key.0);
-        let mut known = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, config)) = known.get(&key).filter(|(of, _)| *of == files) {
-            return Ok(Some(config.clone()));
+        let of = |authority: &str| tls::Files::of(&self.settings.certs_dirs, authority);
+        let server = url.authority();
+        let (mut files, mut whose) = (of(&server), server.clone());
+        if let Some(registry) = behalf.filter(|_| files.is_empty()) {
+            (files, whose) = (of(registry), registry.to_owned());
         }
-        let config = tls::config(&files, &key.0, insecure).map_err(Failure::Certificates)?;
-        // Blobs redirect to few hosts; an unbounded set would be a peer's to fill.
+        if files.is_empty() {
+            whose.clear();
+        }
+        let key = (whose, insecure);
+        let mut known = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(&key) {
+            Some((of, config)) if *of == files => return Ok((Some(config.clone()), key.0)),
+            // Who was let in by what is not there any more is asked again.
+            Some(_) => self.pool.clear(),
+            None => {}
+        }
+        known.remove(&key);
+        let config = tls::config(&files, &server, insecure).map_err(Failure::Certificates)?;
+        // An unbounded set would be a peer's to fill.
         if known.len() >= 16 {
             known.clear();
         }
-        known.insert(key, (files, config.clone()));
-        Ok(Some(config))
+        known.insert(key.clone(), (files, config.clone()));
+        Ok((Some(config), key.0))
     }
 
     fn exchange(&self, mut conn: Conn, guard: Guard, request: &mut Request<'_>, key: &str) -> io::Result<Response> {

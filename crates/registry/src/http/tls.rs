@@ -52,6 +52,10 @@ impl Files {
         found.sort();
         Files(found)
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// Builds the TLS configuration for one server.

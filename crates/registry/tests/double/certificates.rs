@@ -18,7 +18,12 @@ pub fn openssl(dir: &Path, line: &str) -> bool {
 
 /// Makes a CA, a server certificate for 127.0.0.1 and a client certificate.
 pub fn certificates(dir: &Path) -> bool {
-    fs::write(dir.join("san"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
+    certificates_for(dir, "IP:127.0.0.1,DNS:localhost")
+}
+
+/// The same with a server certificate for these names.
+pub fn certificates_for(dir: &Path, names: &str) -> bool {
+    fs::write(dir.join("san"), format!("subjectAltName={names}\n")).unwrap();
     fs::write(dir.join("usage"), "extendedKeyUsage=clientAuth\n").unwrap();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     let sign = "-CA ca.crt -CAkey ca.key -CAcreateserial -days 2";
