@@ -171,6 +171,57 @@ fn what_is_not_there_is_said_in_dockers_words() {
     });
 }
 
+/// Devices ask all day whether there is something new, and Docker Hub counts every manifest that it gives out.
+#[test]
+fn what_is_unchanged_costs_no_manifest() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        let double = Double::start(two_layers(), Fault::None).unwrap();
+        let reference = double.reference();
+        let asked = |requests: usize| -> Vec<String> {
+            let requests = double.requests().split_off(requests);
+            let clear = requests.into_iter().filter(|line| line.contains(" HTTP/1.1"));
+            clear
+                .map(|line| line.split(" HTTP").next().unwrap().to_string())
+                .collect()
+        };
+        docker.ok(&["pull", &reference]);
+        let before = double.requests().len();
+        let again = docker.ok(&["pull", &reference]);
+        assert!(
+            again.contains(&format!("Status: Image is up to date for {reference}")),
+            "{again}"
+        );
+        assert!(again.contains("Digest: sha256:"), "{again}");
+        assert_eq!(asked(before), ["HEAD /v2/me/app/manifests/1"]);
+        // The tag was moved to another image here: all of it is looked at.
+        docker.ok(&["tag", &reference, "other:1"]);
+        docker.ok(&["rmi", &reference]);
+        let before = double.requests().len();
+        let again = docker.ok(&["pull", &reference]);
+        assert!(
+            again.contains(&format!("Status: Downloaded newer image for {reference}")),
+            "{again}"
+        );
+        assert_eq!(asked(before), ["GET /v2/me/app/manifests/1"]);
+    });
+}
+
+/// 404 says that there is no such image, to clients that then look no further.
+#[test]
+fn who_is_not_known_has_not_heard_that_there_is_no_image() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let locked = tests::registry::Registry::with_password().unwrap();
+        let target = format!("/images/create?fromImage={}&tag=1", locked.name("app"));
+        let answer = daemon.api("POST", &target, "");
+        let said = answer.text();
+        assert_eq!(answer.status, 500, "{said}");
+        assert!(said.contains("no basic auth credentials"), "{said}");
+    });
+}
+
 #[test]
 fn a_bad_registry_leaves_nothing() {
     ground::run(|g| {

@@ -178,6 +178,8 @@ fn beside_docker() {
             go(&["push", "-a", &other.name("nope")]);
             go(&["push", &format!("{}:nope", other.name(name))]);
             go(&["push", "-a", &other.name(name)]);
+            go(&["tag", &reference, &format!("{}:v2", other.name(name))]);
+            go(&["push", "-a", &other.name(name)]);
             go(&["tag", &reference, &denied]);
             go(&["push", &denied]);
             go(&["login", "-u", USER, "-p", "wrong", &locked.name("")]);

@@ -172,6 +172,9 @@ fn searching() {
                 "{{.Name}} {{.StarCount}} {{.IsOfficial}}",
                 &term,
             ],
+            vec!["search", "--format", "json", &term],
+            vec!["search", "--format", "{{json .}}", &term],
+            vec!["search", "--limit", "-1", &term],
             vec!["search", "--limit", "300", &term],
             vec!["search", "--filter", "what=x", &term],
             vec!["search", "--filter", "is-official=what", &term],
@@ -210,7 +213,13 @@ fn mirrors_and_ranges_beside_docker() {
         let far = format!("10.99.0.1:{}", forward("10.99.0.1", g.registry.port).unwrap());
         let mirror = format!("--registry-mirror=http://127.0.0.1:{}", g.registry.port);
         let names = ["mirrored:1".to_string(), "me/app:1".into(), format!("{far}/me/app:1")];
-        for flags in [&[mirror.as_str()][..], &[&mirror, "--insecure-registry=10.99.0.0/24"]] {
+        // A host without a port is not the same host at a port, and an address is no range.
+        let listed = "--insecure-registry=10.99.0.1";
+        for flags in [
+            &[mirror.as_str()][..],
+            &[&mirror, listed, "--insecure-registry=http://reg.example:5000"],
+            &[&mirror, "--insecure-registry=10.99.0.0/24"],
+        ] {
             let mut said: Vec<Vec<String>> = Vec::new();
             for (kind, more) in [
                 (Kind::Ours, &[][..]),
@@ -224,10 +233,15 @@ fn mirrors_and_ranges_beside_docker() {
                 let mut all: Vec<String> = pulled.collect();
                 let info = daemon.docker().ok(&["info", "--format", "{{.RegistryConfig.Mirrors}}"]);
                 all.push(info);
+                all.push(
+                    daemon
+                        .docker()
+                        .ok(&["info", "--format", "{{json .RegistryConfig.IndexConfigs}}"]),
+                );
                 said.push(all);
             }
             assert_eq!(said[0], said[1], "{flags:?}");
-            let secure = flags.len() == 1;
+            let secure = flags.len() != 2;
             assert_eq!(said[0][2].starts_with("0 "), !secure, "{flags:?}: {said:?}");
             assert!(said[0][0].starts_with("0 ") && said[0][1].starts_with("0 "), "{said:?}");
         }

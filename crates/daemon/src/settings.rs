@@ -71,10 +71,10 @@ impl Settings {
             list if list.is_empty() => vec!["unix:///var/run/balena-engine.sock".to_string()],
             list => list.into_iter().map(normal_host).collect(),
         };
-        let insecure = given.list("insecure-registry");
-        // As Docker shows them.
-        let with_slash = |mirror: String| format!("{}/", mirror.trim_end_matches('/'));
-        let mirrors: Vec<String> = given.list("registry-mirror").into_iter().map(with_slash).collect();
+        let insecure = given.list("insecure-registry").into_iter().map(insecure_registry);
+        let insecure: Vec<String> = insecure.collect::<Result<_, _>>()?;
+        let mirrors = given.list("registry-mirror").into_iter().map(mirror);
+        let mirrors: Vec<String> = mirrors.collect::<Result<_, _>>()?;
         let shm = given.text("default-shm-size", "64m");
         let shm = engine::size::binary(&shm).ok().and_then(|s| i64::try_from(s).ok());
         let rate = engine::size::binary(&given.text("max-download-rate", "0")).ok();
@@ -221,6 +221,68 @@ fn oom_score_adjust(given: &Given) -> Result<Option<i32>, String> {
     }
 }
 
+/// A mirror as Docker shows it, with a slash at its end; refused in its words.
+fn mirror(text: String) -> Result<String, String> {
+    let shown = without_password(&text);
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", &text));
+    if !matches!(scheme, "http" | "https") {
+        return Err(format!("invalid mirror: unsupported scheme {scheme:?} in {shown:?}"));
+    }
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if !matches!(path, "" | "/") {
+        return Err(format!(
+            "invalid mirror: path, query, or fragment at end of the URI {shown:?}"
+        ));
+    }
+    if host.contains('@') {
+        return Err(format!(
+            "invalid mirror: username/password not allowed in URI {shown:?}"
+        ));
+    }
+    if !is_host(host) {
+        return Err(format!("invalid mirror: {shown:?} is not a valid URI"));
+    }
+    Ok(format!("{scheme}://{host}/"))
+}
+
+/// A host with or without a port, or a range of addresses.
+fn insecure_registry(text: String) -> Result<String, String> {
+    let mut entry = text.as_str();
+    for scheme in ["http://", "https://"] {
+        if let Some(rest) = entry.strip_prefix(scheme) {
+            log::warn!(
+                "insecure registry {text} should not contain '{scheme}' and '{scheme}' has been removed from the insecure registry config"
+            );
+            entry = rest;
+        }
+    }
+    let range = entry.split_once('/').is_some_and(|(address, prefix)| {
+        let width = address.parse().map(|ip: IpAddr| if ip.is_ipv4() { 32 } else { 128 });
+        width.is_ok_and(|width: u8| prefix.parse::<u8>().is_ok_and(|prefix| prefix <= width))
+    });
+    if range || is_host(entry) {
+        return Ok(entry.to_string());
+    }
+    Err(format!("insecure registry {text} is not valid: invalid host {entry:?}"))
+}
+
+/// Says if a text may be `host` or `host:port`, an IPv6 address in brackets.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("v6", port.strip_prefix(':')),
+        Some(_) => return false,
+        None => text
+            .split_once(':')
+            .map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    let letter = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    !host.is_empty()
+        && host.chars().all(letter)
+        && !host.starts_with('-')
+        && !host.ends_with('-')
+        && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
 /// The proxies for http, for https, and for whom there is none: flags before the file, the file before the environment.
 fn proxies(given: &Given) -> Result<[String; 3], String> {
     let file = given.json("proxies");
@@ -251,8 +313,9 @@ const PROXIES: [&str; 3] = ["http-proxy", "https-proxy", "no-proxy"];
 fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     match rest.rsplit_once('@') {
-        Some((_, host)) if !scheme.is_empty() => format!("{scheme}://xxxxx:xxxxx@{host}"),
-        _ => url.to_string(),
+        Some((_, host)) if scheme.is_empty() => format!("xxxxx:xxxxx@{host}"),
+        Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
+        None => url.to_string(),
     }
 }
 
@@ -430,4 +493,83 @@ fn ulimits(given: &Given) -> Result<Vec<Ulimit>, String> {
         }
     }
     Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of dockerd 20.10, each tried.
+    #[test]
+    fn mirrors() {
+        for (text, said) in [
+            ("https://mirror.example", Ok("https://mirror.example/")),
+            ("http://[::1]:5000/", Ok("http://[::1]:5000/")),
+            (
+                "https://u:secret@mirror.example",
+                Err("invalid mirror: username/password not allowed in URI \"https://xxxxx:xxxxx@mirror.example\""),
+            ),
+            (
+                "mirror.example",
+                Err("invalid mirror: unsupported scheme \"\" in \"mirror.example\""),
+            ),
+            (
+                "ftp://mirror.example",
+                Err("invalid mirror: unsupported scheme \"ftp\" in \"ftp://mirror.example\""),
+            ),
+            (
+                "https://mirror.example/path",
+                Err("invalid mirror: path, query, or fragment at end of the URI \"https://mirror.example/path\""),
+            ),
+            (
+                "https://mirror.example?x=1",
+                Err("invalid mirror: path, query, or fragment at end of the URI \"https://mirror.example?x=1\""),
+            ),
+            (
+                "https://mi rror",
+                Err("invalid mirror: \"https://mi rror\" is not a valid URI"),
+            ),
+        ] {
+            let said = said.map(str::to_string).map_err(str::to_string);
+            assert_eq!(mirror(text.to_string()), said);
+        }
+    }
+
+    #[test]
+    fn insecure_registries() {
+        for text in [
+            "reg.example",
+            "reg.example:5000",
+            "10.0.0.0/8",
+            "fd00::/8",
+            "[::1]:5000",
+        ] {
+            assert_eq!(insecure_registry(text.to_string()), Ok(text.to_string()));
+        }
+        assert_eq!(
+            insecure_registry("http://reg.example:5000".into()),
+            Ok("reg.example:5000".to_string())
+        );
+        for (text, host) in [
+            ("a/b", "a/b"),
+            ("10.0.0.0/99", "10.0.0.0/99"),
+            ("reg.example:99999", "reg.example:99999"),
+            ("-x", "-x"),
+            ("https://", ""),
+        ] {
+            let said = format!("insecure registry {text} is not valid: invalid host {host:?}");
+            assert_eq!(insecure_registry(text.to_string()), Err(said));
+        }
+    }
+
+    #[test]
+    fn passwords_of_proxies() {
+        for (url, shown) in [
+            ("http://u:p@proxy:1", "http://xxxxx:xxxxx@proxy:1"),
+            ("u:p@proxy:1", "xxxxx:xxxxx@proxy:1"),
+            ("proxy:1", "proxy:1"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
 }

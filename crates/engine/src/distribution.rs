@@ -16,7 +16,8 @@ const MAX_CONFIG: u64 = 8 << 20;
 fn failed(error: registry::Error) -> Error {
     let kind = match error.kind() {
         ErrorKind::NotFound => Kind::NotFound,
-        ErrorKind::Denied => Kind::Unauthorized,
+        ErrorKind::Denied if error.is_unauthorized() => Kind::Unauthorized,
+        ErrorKind::Denied => Kind::Forbidden,
         ErrorKind::Cancelled => Kind::Cancelled,
         _ => Kind::Internal,
     };

@@ -218,16 +218,15 @@ pub fn info(engine: &Engine) -> Value {
         runtimes.insert(ours.into(), json!({ "path": "balena-engine-runc" }));
     }
     runtimes.insert("bare".into(), json!({ "path": "" }));
-    let insecure: Vec<&String> = engine
-        .config
-        .insecure_registries
-        .iter()
-        .filter(|r| r.contains('/'))
-        .collect();
-    let mut cidrs: Vec<String> = insecure.into_iter().cloned().collect();
+    let insecure = engine.config.insecure_registries.iter();
+    let (mut cidrs, hosts): (Vec<String>, Vec<String>) = insecure.cloned().partition(|r| r.contains('/'));
     cidrs.extend(["::1/128".to_string(), "127.0.0.0/8".to_string()]);
-    let index: Value =
-        json!({"docker.io": {"Name": "docker.io", "Mirrors": engine.config.mirrors, "Secure": true, "Official": true}});
+    let of_host = |host: &String| json!({"Name": host, "Mirrors": [], "Secure": false, "Official": false});
+    let mut index: BTreeMap<String, Value> = hosts.iter().map(|host| (host.clone(), of_host(host))).collect();
+    index.insert(
+        "docker.io".to_string(),
+        json!({"Name": "docker.io", "Mirrors": engine.config.mirrors, "Secure": true, "Official": true}),
+    );
     let warnings: Vec<String> = Vec::new();
     let mut answer = json!({
         "ID": daemon_id(engine),

@@ -109,21 +109,21 @@ fn attempt(
     let repository = opened.map_err(|e| registry_error(e, reference))?;
     let handle = repository.cancel_handle();
     cancel.on_set(move || handle.cancel());
-    let found = repository
-        .manifest(reference)
-        .map_err(|e| registry_error(e, reference))?;
+    let platform = request.platform.unwrap_or(&engine.config.platform);
     let tag = reference
         .digest()
         .map_or(reference.tag().unwrap_or("latest").to_string(), |d| d.to_string());
     let name = reference.repository().path();
+    if let Some((digest, id, config)) = unchanged(engine, &repository, reference, platform)? {
+        progress.status(&tag, format!("Pulling from {name}"))?;
+        return finish(engine, reference, &digest, &config, id, None, progress);
+    }
+    let found = repository
+        .manifest(reference)
+        .map_err(|e| registry_error(e, reference))?;
     progress.status(&tag, format!("Pulling from {name}"))?;
     let top_digest = found.digest.clone();
-    let (manifest, manifest_bytes) = choose(
-        &repository,
-        found,
-        reference,
-        request.platform.unwrap_or(&engine.config.platform),
-    )?;
+    let (manifest, manifest_bytes) = choose(&repository, found, reference, platform)?;
     let known = ImageId(manifest.config.digest.clone());
     // An image that is there whole needs nothing but its names.
     let (config_bytes, there) = match is_whole(engine, &known) {
@@ -254,6 +254,40 @@ fn by_balena_delta(
         progress.status(short, "Pull complete")?;
     }
     Ok(engine.store.images.put(&target.config_bytes, top.as_ref())?)
+}
+
+/// The image of a tag that is there, if the registry says that the tag still stands for it: devices ask for this all day, and
+/// registries that limit pulls count manifests.
+fn unchanged(
+    engine: &Engine,
+    repository: &Repository,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Option<(Digest, ImageId, ImageConfig)>> {
+    let tags = &engine.store.tags;
+    let Some(id) = tags.get(reference).filter(|_| reference.digest().is_none()) else {
+        return Ok(None);
+    };
+    let Ok(config) = image::config_of(engine, &id) else {
+        return Ok(None);
+    };
+    // An index may have a better one for this machine than what was asked for then.
+    let same = config.architecture.as_ref() == Some(&platform.architecture)
+        && config.variant.clone().unwrap_or_default() == platform.variant;
+    if !same || !is_whole(engine, &id) {
+        return Ok(None);
+    }
+    let found = match repository.glance(reference) {
+        Ok(found) => found,
+        Err(error @ (registry::Error::Transport { .. } | registry::Error::Cancelled)) => {
+            return Err(registry_error(error, reference));
+        }
+        // Its reason comes with the answer to who asks for the manifest.
+        Err(_) => None,
+    };
+    let found = found.map(|found| found.digest);
+    let known = |digest: &Digest| tags.get(&reference.with_digest(digest)).as_ref() == Some(&id);
+    Ok(found.filter(known).map(|digest| (digest, id.clone(), config)))
 }
 
 fn is_whole(engine: &Engine, id: &ImageId) -> bool {
@@ -820,5 +854,10 @@ fn blob_error(error: BlobError, reference: &Reference) -> Error {
 
 /// A registry's error in the words of a pull.
 pub fn registry_error(error: registry::Error, reference: &Reference) -> Error {
-    Error::new(kind_of(&error), error.for_pull(reference))
+    // A client takes "not found" for the end of it, and whose password is wrong has not heard of the image at all.
+    let kind = match kind_of(&error) {
+        Kind::NotFound if error.is_unauthorized() => Kind::Internal,
+        kind => kind,
+    };
+    Error::new(kind, error.for_pull(reference))
 }

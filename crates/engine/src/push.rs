@@ -70,11 +70,7 @@ pub fn push(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: 
             image::must_be_for(engine, id, &reference.familiar(), platform)?;
         }
     }
-    let several = wanted.len() > 1;
     for (reference, id) in &wanted {
-        if several && progress.status("", "").is_err() {
-            return Err(Error::cancelled());
-        }
         one(engine, &repository, reference, id, progress, cancel)?;
         let attributes = BTreeMap::from([("name".to_string(), name.familiar())]);
         engine.events.emit("image", "push", &reference.familiar(), attributes);

@@ -18,7 +18,7 @@ pub fn search(
     auth: &Auth,
     cancel: &Cancel,
 ) -> Result<Vec<Found>> {
-    let limit: u32 = match limit.filter(|text| !text.is_empty() && *text != "0") {
+    let limit: i64 = match limit.filter(|text| !text.is_empty() && *text != "0") {
         None => 25,
         Some(text) => text
             .parse()
@@ -29,6 +29,7 @@ pub fn search(
             "limit {limit} is outside the range of [1, 100]"
         )));
     }
+    let limit = u32::try_from(limit).unwrap_or(100);
     let flag = |name: &str| -> Result<Option<bool>> {
         match filters.get(name).and_then(|values| values.first()).map(String::as_str) {
             None => Ok(None),

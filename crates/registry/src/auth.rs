@@ -80,19 +80,20 @@ impl Auth {
         if let Some(token) = given(wire.identitytoken) {
             return Auth::IdentityToken(token);
         }
-        if let Some(user) = given(wire.username) {
-            return Auth::Basic {
-                user,
-                password: wire.password.unwrap_or_default(),
-            };
-        }
         let pair = given(wire.auth)
             .and_then(|auth| base64::decode(&auth))
             .and_then(|b| String::from_utf8(b).ok());
-        match pair.as_deref().and_then(|pair| pair.split_once(':')) {
-            Some((user, password)) if !user.is_empty() => Auth::Basic {
+        let pair = pair.as_deref().and_then(|pair| pair.split_once(':'));
+        // A user alone is none: what goes with it stands in `auth`, if anywhere.
+        match (given(wire.username), given(wire.password), pair) {
+            (Some(user), Some(password), _) => Auth::Basic { user, password },
+            (_, _, Some((user, password))) if !user.is_empty() => Auth::Basic {
                 user: user.to_owned(),
                 password: password.trim_end_matches('\0').to_owned(),
+            },
+            (Some(user), None, _) => Auth::Basic {
+                user,
+                password: String::new(),
             },
             _ => Auth::Anonymous,
         }
@@ -142,6 +143,7 @@ mod tests {
         );
         assert_eq!(read(r#"{"Username":"u","Password":"p"}"#), basic);
         assert_eq!(read(r#"{"auth":"dTpw"}"#), basic);
+        assert_eq!(read(r#"{"auth":"dTpw","username":"other"}"#), basic);
         assert_eq!(
             read(r#"{"username":"u","identitytoken":"t"}"#),
             Auth::IdentityToken("t".into())

@@ -20,7 +20,8 @@ const HUB: &str = "registry-1.docker.io";
 /// The settings of a [`Registry`], as `daemon.json` has them.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `insecure-registries`: `host`, `host:port`, or a range of addresses. Loopback always is.
+    /// `insecure-registries`: `host`, `host:port` or a range of addresses, `10.0.0.0/8`. A host without a port is that of
+    /// its own name: the same host at another port is another registry. Loopback always is.
     pub insecure: Vec<String>,
     /// Nothing but what `insecure` lists by name is spoken to in the clear; loopback may still have any certificate.
     pub tls_only: bool,
@@ -66,7 +67,34 @@ pub(crate) struct Endpoint {
     /// With `/` as its target.
     pub url: Url,
     pub insecure: bool,
+    /// The user says so, it is not only on loopback: whoever it sends us to, for tokens or blobs, may be insecure as well.
+    pub listed: bool,
     pub mirror: bool,
+}
+
+/// A registry that vouches for the servers that it sends us to.
+pub(crate) struct Voucher {
+    /// `host[:port]`, whose certificates count.
+    pub authority: String,
+    /// See [`Endpoint::listed`].
+    pub listed: bool,
+}
+
+impl Endpoint {
+    pub fn voucher(&self) -> Voucher {
+        Voucher {
+            authority: self.url.authority(),
+            listed: self.listed,
+        }
+    }
+}
+
+/// Why a server may be spoken to in the clear, or with any certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Insecure {
+    No,
+    Loopback,
+    Listed,
 }
 
 /// A registry client. Cheap to clone; clones share connections and tokens.
@@ -154,16 +182,18 @@ impl Shared {
                         "invalid mirror: {mirror:?} is not a valid URI"
                     )));
                 };
-                let insecure = self.is_insecure(&url.authority());
+                let insecure = self.insecure(&url.authority());
                 found.push(Endpoint {
                     url: url.with_target("/".to_owned()),
-                    insecure,
+                    insecure: insecure != Insecure::No,
+                    listed: insecure == Insecure::Listed,
                     mirror: true,
                 });
             }
         }
         let host = if hub { HUB } else { domain };
-        let insecure = self.is_insecure(host);
+        let why = self.insecure(host);
+        let insecure = why != Insecure::No;
         let clear = insecure && (!self.config.tls_only || self.is_listed(host));
         let schemes: &[&str] = if clear { &["https", "http"] } else { &["https"] };
         for scheme in schemes {
@@ -172,6 +202,7 @@ impl Shared {
             found.push(Endpoint {
                 url,
                 insecure,
+                listed: why == Insecure::Listed,
                 mirror: false,
             });
         }
@@ -180,34 +211,48 @@ impl Shared {
 
     /// Says whether a host (with or without port) may be spoken to in the clear, or with any certificate.
     pub fn is_insecure(&self, authority: &str) -> bool {
+        self.insecure(authority) != Insecure::No
+    }
+
+    fn insecure(&self, authority: &str) -> Insecure {
         let Some((host, port)) = split_host_port(authority) else {
-            return false;
+            return Insecure::No;
         };
-        if host == "localhost" || self.is_listed(authority) {
-            return true;
+        if self.is_listed(authority) {
+            return Insecure::Listed;
+        }
+        if host == "localhost" {
+            return Insecure::Loopback;
         }
         let ranges: Vec<Cidr> = self
             .config
             .insecure
             .iter()
+            .filter(|entry| entry.contains('/'))
             .filter_map(|entry| Cidr::parse(entry))
             .collect();
-        let listed = |ip: IpAddr| ip.is_loopback() || ranges.iter().any(|range| range.contains(ip));
+        let of = |ip: IpAddr| match ip.is_loopback() {
+            true => Insecure::Loopback,
+            false if ranges.iter().any(|range| range.contains(ip)) => Insecure::Listed,
+            false => Insecure::No,
+        };
         match host.parse() {
-            Ok(ip) => listed(ip),
+            Ok(ip) => of(ip),
             // Names are resolved only where ranges were configured: a look-up costs a round trip.
-            Err(_) if ranges.is_empty() => false,
-            Err(_) => (host.as_str(), port.unwrap_or(443))
-                .to_socket_addrs()
-                .is_ok_and(|mut addresses| addresses.any(|address| listed(address.ip()))),
+            Err(_) if ranges.is_empty() => Insecure::No,
+            Err(_) => match (host.as_str(), port.unwrap_or(443)).to_socket_addrs() {
+                Ok(addresses) => addresses
+                    .map(|address| of(address.ip()))
+                    .find(|why| *why != Insecure::No)
+                    .unwrap_or(Insecure::No),
+                Err(_) => Insecure::No,
+            },
         }
     }
 
     /// Says whether a host is among the insecure ones by its name.
     fn is_listed(&self, authority: &str) -> bool {
-        let host = split_host_port(authority).map(|(host, _)| host);
-        let mut listed = self.config.insecure.iter();
-        listed.any(|entry| entry == authority || Some(entry) == host.as_ref())
+        self.config.insecure.iter().any(|entry| entry == authority)
     }
 }
 
@@ -229,7 +274,12 @@ mod tests {
     #[test]
     fn endpoints_of_names() {
         let config = Config {
-            insecure: vec!["plain.example:5000".into(), "10.0.0.0/8".into()],
+            insecure: vec![
+                "plain.example:5000".into(),
+                "named.example".into(),
+                "12.1.1.1".into(),
+                "10.0.0.0/8".into(),
+            ],
             mirrors: vec!["https://mirror.example/".into()],
             ..Config::default()
         };
@@ -246,10 +296,30 @@ mod tests {
                 "plain.example:5000",
                 &["https://plain.example:5000/", "http://plain.example:5000/"],
             ),
+            ("plain.example", &["https://plain.example/"]),
+            ("named.example", &["https://named.example/", "http://named.example/"]),
+            ("named.example:5000", &["https://named.example:5000/"]),
+            ("12.1.1.1", &["https://12.1.1.1/", "http://12.1.1.1/"]),
+            ("12.1.1.1:5000", &["https://12.1.1.1:5000/"]),
             ("10.1.1.1", &["https://10.1.1.1/", "http://10.1.1.1/"]),
+            ("10.1.1.1:5000", &["https://10.1.1.1:5000/", "http://10.1.1.1:5000/"]),
             ("11.1.1.1", &["https://11.1.1.1/"]),
         ] {
             assert_eq!(shown(config.clone(), domain), expected, "{domain}");
+        }
+        let listed = |domain: &str| {
+            let registry = Registry::new(config.clone());
+            let endpoints = registry.0.endpoints(domain, true).unwrap();
+            endpoints.iter().any(|endpoint| endpoint.listed)
+        };
+        for (domain, expected) in [
+            ("plain.example:5000", true),
+            ("10.1.1.1", true),
+            ("127.0.0.1:5000", false),
+            ("localhost", false),
+            ("ghcr.io", false),
+        ] {
+            assert_eq!(listed(domain), expected, "{domain}");
         }
         let config = Config {
             tls_only: true,

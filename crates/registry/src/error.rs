@@ -117,6 +117,20 @@ impl Error {
         }
     }
 
+    /// Says whether it is who we are that the registry does not know, rather than what we may that it refuses.
+    pub fn is_unauthorized(&self) -> bool {
+        match self {
+            Error::Api { status, errors, .. } => match errors.first() {
+                Some(first) => first.code == "UNAUTHORIZED",
+                None => *status == 401,
+            },
+            Error::Unparsable { status, .. } | Error::Login { status, .. } => *status == 401,
+            Error::NoCredentials { .. } => true,
+            Error::Token { source, .. } => source.is_unauthorized(),
+            _ => false,
+        }
+    }
+
     /// How long the server asked us to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

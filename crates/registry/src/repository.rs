@@ -11,7 +11,7 @@ use oci::reference::{Reference, Repository as Name};
 use crate::Result;
 use crate::auth::Auth;
 use crate::challenge;
-use crate::client::{Endpoint, Registry, Shared};
+use crate::client::{Endpoint, Registry, Shared, Voucher};
 use crate::error::{Error, ErrorKind};
 use crate::hash::Sha256;
 use crate::http::{Cancel, Failure, Payload, Request, Response, Scheme, Url, go_words, tls_error};
@@ -19,7 +19,9 @@ use crate::token::Key;
 
 /// Largest manifest taken, bytes. The distribution spec obliges registries to 4 MiB.
 const MANIFEST_LIMIT: u64 = 4 << 20;
+/// Bytes of a page of tags, and of all tags.
 const TAGS_LIMIT: u64 = 16 << 20;
+const MOST_PAGES: u32 = 1000;
 const MOST_REDIRECTS: u32 = 10;
 /// How long a rate limit may make a manifest wait; a longer one is the user's to see.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,10 +34,15 @@ pub(crate) struct Send<'a> {
     pub authorization: Option<String>,
     pub payload: Payload<'a>,
     pub insecure: bool,
+    /// The registry that it is for: it vouches for those that it sends us to, as in Docker, where all of a registry's
+    /// requests have one set of certificates.
+    pub registry: Option<Voucher>,
+    /// What comes is known by its digest: a redirect may lead to where it comes in the clear.
+    pub checked: bool,
 }
 
 impl<'a> Send<'a> {
-    pub fn get(url: Url, insecure: bool) -> Send<'a> {
+    pub fn get(url: Url, insecure: bool, registry: Option<&Endpoint>) -> Send<'a> {
         Send {
             method: "GET",
             url,
@@ -43,6 +50,8 @@ impl<'a> Send<'a> {
             authorization: None,
             payload: Payload::Empty,
             insecure,
+            registry: registry.map(Endpoint::voucher),
+            checked: false,
         }
     }
 
@@ -59,6 +68,7 @@ impl Shared {
     pub(crate) fn follow(&self, send: &mut Send<'_>, cancel: &Cancel) -> Result<Response> {
         let first = send.url.clone();
         let mut url = first.clone();
+        let listed = send.registry.as_ref().is_some_and(|registry| registry.listed);
         for _ in 0..=MOST_REDIRECTS {
             let at_home = url.same_origin(&first);
             let mut headers = send.headers.clone();
@@ -73,7 +83,7 @@ impl Shared {
             let insecure = if at_home {
                 send.insecure
             } else {
-                self.is_insecure(&url.authority())
+                listed || self.is_insecure(&url.authority())
             };
             let request = Request {
                 method: send.method,
@@ -81,6 +91,7 @@ impl Shared {
                 headers,
                 payload,
                 insecure,
+                behalf: send.registry.as_ref().map(|registry| registry.authority.clone()),
             };
             let response = self
                 .client
@@ -96,7 +107,8 @@ impl Shared {
                 .join(&target)
                 .filter(|_| !target.is_empty())
                 .ok_or_else(|| Error::Protocol(format!("{} {url}: redirect to no URL: {target:?}", send.method)))?;
-            if url.scheme == Scheme::Https && next.scheme == Scheme::Http && !self.is_insecure(&next.authority()) {
+            let exposed = url.scheme == Scheme::Https && next.scheme == Scheme::Http;
+            if exposed && !send.checked && !listed && !self.is_insecure(&next.authority()) {
                 return Err(Error::Protocol(format!(
                     "{} {url}: redirect from https to {next} refused",
                     send.method
@@ -105,7 +117,7 @@ impl Shared {
             url = next;
         }
         Err(Error::Protocol(format!(
-            "{} {first:?}: stopped after {MOST_REDIRECTS} redirects",
+            "{} \"{first}\": stopped after {MOST_REDIRECTS} redirects",
             go_method(send.method)
         )))
     }
@@ -129,6 +141,8 @@ pub(crate) struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Pull,
+    /// A pull of what is checked by its digest.
+    Checked,
     Push,
 }
 
@@ -240,25 +254,7 @@ impl Repository {
 
     /// Asks what a reference stands for (HEAD); servers that do not say are asked for the manifest.
     pub fn resolve(&self, reference: &Reference) -> Result<Resolved> {
-        let name = reference.manifest_name();
-        let found = self.patiently(|| {
-            self.0.somewhere(&self.0.cancel, |endpoint| {
-                let response = self
-                    .0
-                    .call(endpoint, self.manifest_call("HEAD", name), &self.0.cancel)?;
-                let media_type = content_type(&response);
-                let size = response
-                    .header("content-length")
-                    .and_then(|l| l.parse().ok())
-                    .unwrap_or(0);
-                Ok(content_digest(&response).map(|digest| Resolved {
-                    digest,
-                    media_type,
-                    size,
-                }))
-            })
-        });
-        match found {
+        match self.glance(reference) {
             Ok(Some(resolved)) if !is_vague(&resolved.media_type) => Ok(resolved),
             // A HEAD has no body and so no reason: the GET brings both.
             Ok(_) | Err(Error::Api { .. } | Error::Unparsable { .. }) => {
@@ -274,6 +270,28 @@ impl Repository {
         }
     }
 
+    /// The same by a HEAD alone, which registries that limit pulls do not count. Nothing where the server does not say.
+    pub fn glance(&self, reference: &Reference) -> Result<Option<Resolved>> {
+        let name = reference.manifest_name();
+        self.patiently(|| {
+            self.0.somewhere(&self.0.cancel, |endpoint| {
+                let response = self
+                    .0
+                    .call(endpoint, self.manifest_call("HEAD", name), &self.0.cancel)?;
+                let media_type = content_type(&response);
+                let size = response
+                    .header("content-length")
+                    .and_then(|l| l.parse().ok())
+                    .unwrap_or(0);
+                Ok(content_digest(&response).map(|digest| Resolved {
+                    digest,
+                    media_type,
+                    size,
+                }))
+            })
+        })
+    }
+
     /// Lists the tags, in the registry's order.
     pub fn tags(&self) -> Result<Vec<String>> {
         #[derive(Deserialize)]
@@ -281,9 +299,15 @@ impl Repository {
             tags: Option<Vec<String>>,
         }
         self.0.somewhere(&self.0.cancel, |endpoint| {
-            let mut tags = Vec::new();
+            let mut tags: Vec<String> = Vec::new();
             let mut target = Target::Path("tags/list".to_owned());
-            loop {
+            let mut left = TAGS_LIMIT;
+            let too_large = || Error::TooLarge {
+                what: "list of tags",
+                reference: self.0.name.familiar(),
+                limit: TAGS_LIMIT,
+            };
+            for _ in 0..MOST_PAGES {
                 let call = Call {
                     method: "GET",
                     target,
@@ -300,9 +324,11 @@ impl Repository {
                     .and_then(|link| url.join(&link));
                 let bytes = response
                     .body
-                    .read_all(TAGS_LIMIT)
+                    .read_all(left)
                     .map_err(|e| transport_error("GET", &url, &e))?;
-                let page: Page = json::from_slice(&bytes.unwrap_or_default())
+                let bytes = bytes.ok_or_else(too_large)?;
+                left -= bytes.len() as u64;
+                let page: Page = json::from_slice(&bytes)
                     .map_err(|e| Error::Protocol(format!("parse tags of {}: {e}", self.0.name.familiar())))?;
                 let page = page.tags.unwrap_or_default();
                 let empty = page.is_empty();
@@ -312,6 +338,7 @@ impl Repository {
                     _ => return Ok(tags),
                 }
             }
+            Err(too_large())
         })
     }
 
@@ -341,9 +368,12 @@ impl Repository {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
+            let backoff = self.0.registry.0.config.backoff;
             let wait = match (&error, error.kind(), error.retry_after()) {
                 (_, ErrorKind::RateLimited | ErrorKind::Unavailable, Some(wait)) if wait <= PATIENCE => wait,
-                (Error::Status { status: 502..=504, .. }, _, None) => self.0.registry.0.config.backoff / 2,
+                // It did not say how long, or not so that one could read it.
+                (_, ErrorKind::RateLimited, None) => backoff * (tries + 1),
+                (Error::Status { status: 500..=504, .. }, _, None) => backoff / 2,
                 _ => return Err(error),
             };
             tries += 1;
@@ -374,8 +404,9 @@ impl Session {
                 Err(error) => error,
             };
             // A mirror may lack what the registry has. An insecure registry may not speak TLS. Everything
-            // else is the registry's word.
-            let go_on = endpoint.mirror || matches!(error, Error::Transport { .. }) && endpoint.insecure;
+            // else is the registry's word, or about somebody that it sent us to.
+            let its_own = matches!(&error, Error::Transport { url, .. } if url.starts_with(&endpoint.url.to_string()));
+            let go_on = endpoint.mirror || its_own && endpoint.insecure;
             if !go_on || at + 1 == self.endpoints.len() || cancel.is_cancelled() {
                 // "Client sent an HTTP request to an HTTPS server": what went wrong is what TLS said.
                 return Err(match (https, &error) {
@@ -402,7 +433,7 @@ impl Session {
 
     fn key(&self, endpoint: &Endpoint, call: &Call<'_>) -> Key {
         let actions = match call.access {
-            Access::Pull => "pull",
+            Access::Pull | Access::Checked => "pull",
             Access::Push => "pull,push",
         };
         let mut scope = format!("repository:{}:{actions}", self.name.path());
@@ -430,16 +461,21 @@ impl Session {
             Target::Url(url) => url.clone(),
         };
         let key = self.key(endpoint, &call);
+        // An upload's location may lie on another server: our token is not for it, and what we let pass on loopback neither.
+        let ours = url.same_origin(&endpoint.url);
         let mut send = Send {
             method: call.method,
             url: url.clone(),
             headers: std::mem::take(&mut call.headers),
             authorization: None,
             payload: call.payload,
-            insecure: endpoint.insecure,
+            insecure: match ours {
+                true => endpoint.insecure,
+                false => endpoint.listed || shared.is_insecure(&url.authority()),
+            },
+            registry: Some(endpoint.voucher()),
+            checked: call.access == Access::Checked,
         };
-        // An upload's location may lie on another server: our token is not for it.
-        let ours = url.same_origin(&endpoint.url);
         if ours {
             send.authorization = shared.grant(endpoint, &key, cancel)?;
         }
@@ -486,7 +522,7 @@ pub(crate) fn login(registry: &Registry, endpoints: &[Endpoint], auth: Auth) -> 
             auth: auth.clone(),
         };
         shared.tokens.forget(&key);
-        let mut send = Send::get(url.clone(), endpoint.insecure);
+        let mut send = Send::get(url.clone(), endpoint.insecure, Some(endpoint));
         let response = match shared.follow(&mut send, &cancel) {
             Ok(response) => response,
             Err(e) => {
@@ -508,7 +544,7 @@ pub(crate) fn login(registry: &Registry, endpoints: &[Endpoint], auth: Auth) -> 
         let Some(header) = shared.authorize(endpoint, &key, &challenges, ("Get", &url), &cancel)? else {
             return Err(Error::from_response(response));
         };
-        let mut send = Send::get(url.clone(), endpoint.insecure).authorization(Some(header));
+        let mut send = Send::get(url.clone(), endpoint.insecure, Some(endpoint)).authorization(Some(header));
         let response = shared.follow(&mut send, &cancel)?;
         return match response.status {
             200 => Ok(shared.tokens.refresh(&key)),

@@ -45,7 +45,7 @@ impl Registry {
         for scheme in schemes {
             let target = format!("{scheme}://{host}/v1/search?q={}&n={limit}", encode(term));
             let Some(url) = Url::parse(&target) else { continue };
-            let mut send = Send::get(url.clone(), insecure).authorization(auth.basic());
+            let mut send = Send::get(url.clone(), insecure, None).authorization(auth.basic());
             let response = match self.0.follow(&mut send, cancel) {
                 Ok(response) => response,
                 Err(Error::Cancelled) => return Err(Error::Cancelled),

@@ -21,6 +21,8 @@ const LIFETIME_FLOOR: u64 = 60;
 /// Longest lifetime believed, seconds: `Instant` arithmetic must not overflow on a service's whim.
 const LIFETIME_CEILING: u64 = 24 * 3600;
 const ANSWER_LIMIT: u64 = 256 << 10;
+/// Most grants kept.
+const MOST: usize = 64;
 
 /// What a token is good for.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -67,8 +69,12 @@ impl Tokens {
     fn keep(&self, key: Key, grant: Grant) {
         let mut map = self.map();
         // A daemon sees few repositories; one that sees many drops what has expired.
-        if map.len() >= 64 {
+        if map.len() >= MOST {
             map.retain(|_, g| g.expires.is_some_and(|at| at > Instant::now()));
+        }
+        // All of them hold still: the next request asks again.
+        if map.len() >= MOST {
+            map.clear();
         }
         map.insert(key, grant);
     }
@@ -146,7 +152,7 @@ impl Shared {
         let url = Url::parse(realm)
             .or_else(|| endpoint.url.join(realm))
             .ok_or_else(|| Error::Protocol(format!("unable to parse realm {realm:?} of the token challenge")))?;
-        let insecure = self.is_insecure(&url.authority());
+        let insecure = endpoint.listed || self.is_insecure(&url.authority());
         let secret = key.auth != Auth::Anonymous;
         if secret && url.scheme == Scheme::Http && endpoint.url.scheme == Scheme::Https && !insecure {
             return Err(Error::Protocol(format!(
@@ -155,8 +161,8 @@ impl Shared {
         }
         let service = challenge.parameter("service").unwrap_or_default();
         let answer = match &key.auth {
-            Auth::IdentityToken(token) => self.post(url, insecure, service, &key.scope, token, cancel)?,
-            auth => self.get(url, insecure, service, &key.scope, auth, cancel)?,
+            Auth::IdentityToken(token) => self.post((url, insecure, endpoint), service, &key.scope, token, cancel)?,
+            auth => self.get((url, insecure, endpoint), service, &key.scope, auth, cancel)?,
         };
         let token = [answer.token, answer.access_token]
             .into_iter()
@@ -180,8 +186,7 @@ impl Shared {
 
     fn get(
         &self,
-        mut url: Url,
-        insecure: bool,
+        (mut url, insecure, endpoint): (Url, bool, &Endpoint),
         service: &str,
         scope: &str,
         auth: &Auth,
@@ -201,13 +206,15 @@ impl Shared {
                 url.push_query("offline_token", "true");
             }
         }
-        self.ask(Send::get(url, insecure).authorization(auth.basic()), cancel)
+        self.ask(
+            Send::get(url, insecure, Some(endpoint)).authorization(auth.basic()),
+            cancel,
+        )
     }
 
     fn post(
         &self,
-        url: Url,
-        insecure: bool,
+        (url, insecure, endpoint): (Url, bool, &Endpoint),
         service: &str,
         scope: &str,
         token: &str,
@@ -227,7 +234,7 @@ impl Shared {
                 encode(value)
             ));
         }
-        let mut send = Send::get(url, insecure);
+        let mut send = Send::get(url, insecure, Some(endpoint));
         send.method = "POST";
         send.payload = Payload::Bytes(form.as_bytes());
         send.headers

@@ -261,7 +261,8 @@ fn redirect_loops_end() {
     let (_, descriptor) = blob(10);
     let double = Double::start(|_, _, stream| answer(stream, "307 Temporary Redirect", &[("Location", "/again")], b""));
     let error = session(&double).blob(&descriptor).unwrap_err();
-    assert!(error.to_string().ends_with("stopped after 10 redirects"), "{error}");
+    let url = format!("http://127.0.0.1:{}/v2/me/app/blobs/{}", double.port, descriptor.digest);
+    assert_eq!(error.to_string(), format!("Get \"{url}\": stopped after 10 redirects"));
 }
 
 #[test]

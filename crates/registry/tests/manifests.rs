@@ -141,6 +141,26 @@ fn short_rate_limits_are_waited_out() {
     pull(&client(), &double.reference()).unwrap();
 }
 
+/// Docker asks twice, by HEAD and by GET, and so survives one of these without meaning to.
+#[test]
+fn a_hiccup_without_a_time_is_waited_out() {
+    for (status, headers) in [
+        ("429 Too Many Requests", &[][..]),
+        (
+            "429 Too Many Requests",
+            &[("Retry-After", "99999999999999999999999999")],
+        ),
+        ("429 Too Many Requests", &[("Retry-After", "soon")]),
+        ("500 Internal Server Error", &[]),
+    ] {
+        let double = Double::start(move |_, number, stream| match number {
+            0 => answer(stream, status, headers, b"{}"),
+            _ => answer(stream, "200 OK", &[], BODY),
+        });
+        pull(&client(), &double.reference()).unwrap_or_else(|e| panic!("{status} {headers:?}: {e}"));
+    }
+}
+
 #[test]
 fn nobody_there() {
     let reference = Reference::parse("127.0.0.1:1/a:b").unwrap();
@@ -182,7 +202,7 @@ fn mirrors_come_first_and_get_no_secrets() {
     let error = pull(&registry, &Reference::parse("busybox:2").unwrap()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "Get \"https://registry-1.docker.io/v2/\": dial tcp 127.0.0.1:1: connect: connection refused"
+        "Get \"https://registry-1.docker.io/v2/\": proxyconnect tcp: dial tcp 127.0.0.1:1: connect: connection refused"
     );
 }
 
@@ -202,4 +222,64 @@ fn tags_over_pages() {
     });
     let session = client().repository(&double.reference(), Auth::Anonymous).unwrap();
     assert_eq!(session.tags().unwrap(), ["a", "b", "c"]);
+}
+
+/// A list of tags that goes on for ever took all memory.
+#[test]
+fn tags_without_end() {
+    let page = format!(r#"{{"tags":["{}"]}}"#, "x".repeat(1 << 20));
+    let double = Double::start(move |_, number, stream| {
+        let link = format!("</v2/me/app/tags/list?last={number}>; rel=\"next\"");
+        answer(stream, "200 OK", &[("Link", &link)], page.as_bytes());
+    });
+    let session = client().repository(&double.reference(), Auth::Anonymous).unwrap();
+    let error = session.tags().unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+    assert!(double.requests().len() <= 17);
+    let double = Double::start(|_, number, stream| {
+        let link = format!("</v2/me/app/tags/list?last={number}>; rel=\"next\"");
+        answer(stream, "200 OK", &[("Link", &link)], br#"{"tags":["a"]}"#);
+    });
+    let session = client().repository(&double.reference(), Auth::Anonymous).unwrap();
+    let error = session.tags().unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+}
+
+/// None of these ever stalls.
+#[test]
+fn answers_without_end() {
+    fn forever(stream: &mut std::net::TcpStream, head: &str, piece: &str) {
+        use std::io::Write;
+        let mut sent = stream.write_all(head.as_bytes());
+        while sent.is_ok() {
+            sent = stream.write_all(piece.as_bytes());
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+    for (head, piece, said) in [
+        (
+            "",
+            "HTTP/1.1 102 Processing\r\n\r\n",
+            "too many 1xx informational responses",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n",
+            "a: b\r\n",
+            "too many trailers",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+            " ",
+            "Client.Timeout exceeded",
+        ),
+        ("HTTP/1.1 200 OK\r\nX: ", "x", "Client.Timeout exceeded"),
+    ] {
+        let double = Double::start(move |_, _, stream| forever(stream, head, piece));
+        let registry = Registry::new(Config {
+            stall_timeout: std::time::Duration::from_millis(100),
+            ..config()
+        });
+        let error = pull(&registry, &double.reference()).unwrap_err().to_string();
+        assert!(error.contains(said), "{head:?}: {error}");
+    }
 }

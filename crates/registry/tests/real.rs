@@ -5,10 +5,10 @@ mod double;
 use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use double::certificates::{certificates, openssl};
 use double::{blob, config};
 use oci::reference::Reference;
 use registry::{Auth, Config, Error, ErrorKind, Registry, Sha256};
@@ -136,36 +136,6 @@ fn push_and_pull() {
     assert_eq!(session.blob_exists(&layer_descriptor.digest).unwrap(), Some(3_000_000));
 }
 
-fn openssl(dir: &Path, line: &str) -> bool {
-    let words = line.split(' ');
-    let out = Command::new("openssl")
-        .args(words)
-        .current_dir(dir)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    out.is_ok_and(|status| status.success())
-}
-
-/// Makes a CA, a server certificate for 127.0.0.1 and a client certificate.
-fn certificates(dir: &Path) -> bool {
-    fs::write(dir.join("san"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
-    fs::write(dir.join("usage"), "extendedKeyUsage=clientAuth\n").unwrap();
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    let sign = "-CA ca.crt -CAkey ca.key -CAcreateserial -days 2";
-    [
-        format!(
-            "req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=ours -addext keyUsage=critical,keyCertSign"
-        ),
-        format!("req {key} -keyout server.key -out server.csr -subj /CN=server"),
-        format!("x509 -req -in server.csr {sign} -extfile san -out server.crt"),
-        format!("req {key} -keyout client.key -out client.csr -subj /CN=client"),
-        format!("x509 -req -in client.csr {sign} -extfile usage -out client.cert"),
-    ]
-    .iter()
-    .all(|line| openssl(dir, line))
-}
-
 #[test]
 fn tls_with_certs_d() {
     let dir = tempfile::tempdir().unwrap();
@@ -184,30 +154,51 @@ fn tls_with_certs_d() {
     let own = certs.path().join(&host);
     fs::create_dir(&own).unwrap();
     let reference = Reference::parse(&format!("{host}/a:b")).unwrap();
-    let client = || {
-        Registry::new(Config {
-            certs_dirs: vec![certs.path().to_owned()],
-            ..config()
-        })
-    };
-    let ask = |registry: Registry| {
+    // One client: what lies in the directory when it asks counts, not what lay there when it began.
+    let registry = Registry::new(Config {
+        certs_dirs: vec![certs.path().to_owned()],
+        ..config()
+    });
+    let ask = || {
         let session = registry.repository(&reference, Auth::Anonymous).unwrap();
         session.manifest(&reference).unwrap_err()
     };
     // The server wants a client certificate; we have none. Loopback is insecure, so the CA does not matter.
-    let error = ask(client());
+    let error = ask();
     assert!(error.to_string().contains("tls: "), "{error}");
     fs::copy(root.join("client.cert"), own.join("client.cert")).unwrap();
-    let error = ask(client());
+    let error = ask();
     assert!(
         error
             .to_string()
             .contains("missing key client.key for client certificate client.cert."),
         "{error}"
     );
+    fs::copy(root.join("server.key"), own.join("client.key")).unwrap();
+    let error = ask().to_string();
+    assert!(
+        error.starts_with("tls: private key does not match public key of "),
+        "{error}"
+    );
+    fs::copy(root.join("client.key"), own.join("client.cert")).unwrap();
+    let error = ask().to_string();
+    assert!(error.contains("client.cert has no certificate"), "{error}");
+    fs::copy(root.join("client.cert"), own.join("client.cert")).unwrap();
     fs::copy(root.join("client.key"), own.join("client.key")).unwrap();
-    let error = ask(client());
+    let error = ask();
     assert!(matches!(error, Error::Api { status: 404, .. }), "{error}");
+    // Of several, the one that the server's authority signed, and not the first.
+    let stranger =
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout a.key -out a.cert -days 2 -subj /CN=a";
+    assert!(openssl(&own, stranger));
+    let error = ask();
+    assert!(matches!(error, Error::Api { status: 404, .. }), "{error}");
+    // Alone it is sent, so that the server says what is wrong with it.
+    fs::remove_file(own.join("client.cert")).unwrap();
+    fs::remove_file(own.join("client.key")).unwrap();
+    let error = ask().to_string();
+    assert!(error.contains("remote error: tls: "), "{error}");
+    assert!(!error.contains("certificate required"), "{error}");
 }
 
 #[test]
@@ -252,7 +243,7 @@ fn tls_verification() {
     assert!(
         error
             .to_string()
-            .ends_with("x509: certificate is not valid for registry.example"),
+            .ends_with("x509: certificate is valid for 127.0.0.1, localhost, not registry.example"),
         "{error}"
     );
 }
@@ -262,7 +253,11 @@ fn tls_verification() {
 fn a_certificate_that_signed_itself() {
     for (days, names, said) in [
         ("2", "registry.example", "404"),
-        ("2", "other.example", "certificate is not valid for registry.example"),
+        (
+            "2",
+            "other.example",
+            "certificate is valid for other.example, not registry.example",
+        ),
         ("-1", "registry.example", "certificate has expired or is not yet valid"),
     ] {
         let dir = tempfile::tempdir().unwrap();

@@ -32,7 +32,6 @@ const TITLES: &[(&str, &str)] = &[
     ("Description", "DESCRIPTION"),
     ("StarCount", "STARS"),
     ("IsOfficial", "OFFICIAL"),
-    ("IsAutomated", "AUTOMATED"),
 ];
 
 #[derive(Deserialize)]
@@ -45,8 +44,6 @@ struct Found {
     star_count: i64,
     #[serde(default)]
     is_official: bool,
-    #[serde(default)]
-    is_automated: bool,
 }
 
 fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
@@ -62,7 +59,9 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
             values.insert(value.trim().into(), true);
         }
     }
-    let limit = parsed.int("limit").map(|limit| limit.to_string()).unwrap_or_default();
+    // What is no number of results is not said, and the daemon's own limit counts.
+    let limit = parsed.int("limit").filter(|limit| *limit > 0);
+    let limit = limit.map(|limit| limit.to_string()).unwrap_or_default();
     let request = Request::get("/images/search")
         .query("term", term)
         .query_unless_empty("limit", &limit)
@@ -72,13 +71,17 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
     let columns = ["Name", "Description", "StarCount", "IsOfficial"];
     let format = choose(cli, parsed, "", table_of(&columns), "{{.Name}}");
     let trunc = !parsed.bool("no-trunc");
-    let rows: Vec<Rc<Row>> = list.iter().map(|found| row(found, trunc)).collect();
+    // A mark in a column, a word in JSON.
+    let official = match format == "json" || format.contains("{{json .}}") {
+        true => ["false", "true"],
+        false => ["", "[OK]"],
+    };
+    let rows: Vec<Rc<Row>> = list.iter().map(|found| row(found, trunc, official)).collect();
     rows::write(cli, &format, TITLES, &rows)
 }
 
-fn row(found: &Found, trunc: bool) -> Rc<Row> {
+fn row(found: &Found, trunc: bool, official: [&str; 2]) -> Rc<Row> {
     let text = found.description.replace(['\n', '\r'], " ");
-    let mark = |yes: bool| Value::str(if yes { "[OK]" } else { "" });
     Rc::new(Row {
         kind: "*formatter.searchContext",
         fields: vec![
@@ -88,8 +91,7 @@ fn row(found: &Found, trunc: bool) -> Rc<Row> {
                 Value::str(if trunc { ellipsis(&text, 45) } else { text }),
             ),
             ("StarCount", Value::str(found.star_count.to_string())),
-            ("IsOfficial", mark(found.is_official)),
-            ("IsAutomated", mark(found.is_automated)),
+            ("IsOfficial", Value::str(official[usize::from(found.is_official)])),
         ],
         labels: None,
     })

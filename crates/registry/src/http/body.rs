@@ -7,6 +7,9 @@ use super::cancel::Guard;
 use super::conn::Conn;
 use super::pool::Pool;
 
+/// Most lines of trailers. Nobody reads them.
+const MOST_TRAILERS: u32 = 64;
+
 /// How the end of a body is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -53,8 +56,11 @@ impl Body {
         }
     }
 
-    /// Reads it all, at most `limit` bytes. `Ok(None)` when it is longer.
+    /// Reads it all, at most `limit` bytes, in good time. `Ok(None)` when it is longer.
     pub fn read_all(mut self, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        if let Some((conn, _)) = &mut self.live {
+            conn.hurry();
+        }
         let mut bytes = Vec::new();
         (&mut self).take(limit + 1).read_to_end(&mut bytes)?;
         Ok((bytes.len() as u64 <= limit).then_some(bytes))
@@ -90,7 +96,13 @@ impl Read for Body {
                 let size = Body::next_chunk(conn)?;
                 if size == 0 {
                     // Trailers, up to the empty line.
-                    while !conn.read_line()?.is_empty() {}
+                    let mut lines = 0;
+                    while !conn.read_line()?.is_empty() {
+                        lines += 1;
+                        if lines > MOST_TRAILERS {
+                            return Err(io::Error::new(io::ErrorKind::InvalidData, "too many trailers"));
+                        }
+                    }
                     self.finish();
                     return Ok(0);
                 }

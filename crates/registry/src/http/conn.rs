@@ -16,6 +16,10 @@ use super::url::{Scheme, Url};
 /// Largest head of a response, bytes. Go's transport allows 1 MB; no registry needs 64 KB.
 const HEAD_LIMIT: usize = 64 << 10;
 const BUFFER: usize = 16 << 10;
+/// Most notes on the way to an answer (1xx), as in Go.
+const MOST_NOTES: u32 = 5;
+/// How many stalls' time a handshake, a head, or an answer that is read whole may take: ten minutes, as a rule.
+const PATIENCE: u32 = 10;
 
 /// Bounds of a socket's receive buffer that we choose, bytes.
 const SMALLEST_RECEIVE_BUFFER: usize = 64 << 10;
@@ -31,9 +35,60 @@ pub struct DialError {
     pub tls: bool,
 }
 
+/// TLS lies over a socket, or over TLS to a proxy.
 enum Stream {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Plain(Socket),
+    Tls(Box<StreamOwned<ClientConnection, Stream>>),
+}
+
+/// A socket, and when its peer has had all of our patience: one that sends a byte at a time never stalls.
+struct Socket {
+    tcp: TcpStream,
+    until: Option<Instant>,
+}
+
+impl Stream {
+    fn socket(&self) -> &Socket {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(tls) => tls.sock.socket(),
+        }
+    }
+
+    fn socket_mut(&mut self) -> &mut Socket {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(tls) => tls.sock.socket_mut(),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(Socket { until: Some(until), .. }) if *until <= Instant::now() => {
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            Stream::Plain(socket) => socket.tcp.read(out),
+            Stream::Tls(tls) => tls.read(out),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.tcp.write(bytes),
+            Stream::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Plain(socket) => socket.tcp.flush(),
+            Stream::Tls(tls) => tls.flush(),
+        }
+    }
 }
 
 /// A connection with its read buffer.
@@ -44,12 +99,16 @@ pub struct Conn {
     end: usize,
     /// Sends absolute targets: plain HTTP through a proxy.
     pub absolute: bool,
+    /// Longest that the head of an answer may take, and an answer that is read whole.
+    patience: Duration,
 }
 
 /// What a connection needs to come about.
 pub struct Dial<'a> {
     pub url: &'a Url,
     pub proxy: Option<&'a Proxy>,
+    /// For a proxy that is spoken to by TLS.
+    pub proxy_tls: Option<Arc<ClientConfig>>,
     pub tls: Option<Arc<ClientConfig>>,
     pub connect_timeout: Duration,
     /// Longest wait for a single read or write.
@@ -66,8 +125,12 @@ impl Conn {
             Some(proxy) => (proxy.host.as_str(), proxy.port),
             None => (url.host.as_str(), url.port),
         };
-        let (tcp, round_trip) =
-            connect(host, port, dial.connect_timeout).map_err(|message| DialError { message, tls: false })?;
+        // Go says so of everything that goes wrong on the way to a proxy: the registry is not to blame.
+        let by = if dial.proxy.is_some() { "proxyconnect tcp: " } else { "" };
+        let (tcp, round_trip) = connect(host, port, dial.connect_timeout).map_err(|message| DialError {
+            message: format!("{by}{message}"),
+            tls: false,
+        })?;
         let io = |e: io::Error| DialError {
             message: go_words(&e),
             tls: false,
@@ -82,12 +145,20 @@ impl Conn {
         // Requests are small and answered at once; Nagle would hold the last piece back.
         tcp.set_nodelay(true).map_err(io)?;
         let mut conn = Conn {
-            stream: Stream::Plain(tcp),
+            stream: Stream::Plain(Socket { tcp, until: None }),
             buffer: vec![0; BUFFER],
             start: 0,
             end: 0,
             absolute: dial.proxy.is_some() && url.scheme == Scheme::Http,
+            patience: dial.stall_timeout.saturating_mul(PATIENCE),
         };
+        conn.hurry();
+        if let (Some(proxy), Some(config)) = (dial.proxy, &dial.proxy_tls) {
+            conn = conn.handshake(config.clone(), &proxy.host).map_err(|e| DialError {
+                message: format!("{by}{}", e.message),
+                tls: false,
+            })?;
+        }
         if let (Some(proxy), Scheme::Https) = (dial.proxy, url.scheme) {
             conn.tunnel(proxy, url)
                 .map_err(|message| DialError { message, tls: false })?;
@@ -96,6 +167,16 @@ impl Conn {
             conn = conn.handshake(config.clone(), &url.host)?;
         }
         Ok((conn, guard))
+    }
+
+    /// From now on all that comes has to come in good time, however little the peer waits in between.
+    pub fn hurry(&mut self) {
+        self.stream.socket_mut().until = Instant::now().checked_add(self.patience);
+    }
+
+    /// What comes from now on may take its time, but for a stall: a layer on a slow link.
+    pub fn bide(&mut self) {
+        self.stream.socket_mut().until = None;
     }
 
     /// Asks a proxy for a tunnel (RFC 9110 section 9.3.6).
@@ -112,36 +193,42 @@ impl Conn {
         };
         let head = ask(self).map_err(|e| format!("proxyconnect tcp: {}", go_words(&e)))?;
         if head.status != 200 {
-            return Err(head.reason);
+            // `Proxy Authentication Required`, as Go has it.
+            let (status, reason) = head.reason.split_once(' ').unwrap_or((&head.reason, ""));
+            return Err(if reason.is_empty() { status } else { reason }.to_owned());
         }
         Ok(())
     }
 
     fn handshake(self, config: Arc<ClientConfig>, host: &str) -> Result<Conn, DialError> {
         let fail = |message: String| DialError { message, tls: true };
-        let Stream::Plain(mut tcp) = self.stream else {
-            return Err(fail("tls: connection has TLS already".to_owned()));
-        };
+        let mut below = self.stream;
         let name =
             ServerName::try_from(host.to_owned()).map_err(|_| fail(format!("tls: invalid server name {host}")))?;
         let mut session = ClientConnection::new(config, name).map_err(|e| fail(tls::describe(&e, host)))?;
         while session.is_handshaking() {
-            if let Err(e) = session.complete_io(&mut tcp) {
-                let message = tls_error(&e).map_or_else(|| go_words(&e), |inner| tls::describe(inner, host));
+            if let Err(e) = session.complete_io(&mut below) {
+                // Who hangs up said why before that, perhaps while we were writing.
+                let said = match e.kind() {
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => session
+                        .read_tls(&mut below)
+                        .ok()
+                        .and_then(|_| session.process_new_packets().err()),
+                    _ => None,
+                };
+                let inner = said.as_ref().or(tls_error(&e));
+                let message = inner.map_or_else(|| go_words(&e), |inner| tls::describe(inner, host));
                 return Err(fail(message));
             }
         }
         Ok(Conn {
-            stream: Stream::Tls(Box::new(StreamOwned::new(session, tcp))),
+            stream: Stream::Tls(Box::new(StreamOwned::new(session, below))),
             ..self
         })
     }
 
     pub fn socket(&self) -> &TcpStream {
-        match &self.stream {
-            Stream::Plain(tcp) => tcp,
-            Stream::Tls(tls) => tls.get_ref(),
-        }
+        &self.stream.socket().tcp
     }
 
     fn fill(&mut self) -> io::Result<usize> {
@@ -162,11 +249,17 @@ impl Conn {
 
     /// Reads the head of a response. The server's hanging up before its first byte is `UnexpectedEof`.
     pub fn read_head(&mut self) -> io::Result<Head> {
+        let mut notes = 0;
         loop {
             if let Some(head) = parse_head(self.buffered())? {
                 self.start += head.length;
                 // 1xx are notes on the way to the answer (RFC 9110 section 15.2).
                 if (100..200).contains(&head.status) {
+                    notes += 1;
+                    if notes > MOST_NOTES {
+                        let text = "net/http: too many 1xx informational responses";
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                    }
                     continue;
                 }
                 self.buffer.truncate(BUFFER.max(self.end));
@@ -225,27 +318,17 @@ impl Read for Conn {
 
 impl Write for Conn {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => tcp.write(bytes),
-            Stream::Tls(tls) => tls.write(bytes),
-        }
+        self.stream.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Plain(tcp) => tcp.flush(),
-            Stream::Tls(tls) => tls.flush(),
-        }
+        self.stream.flush()
     }
 }
 
 fn read_stream(stream: &mut Stream, out: &mut [u8]) -> io::Result<usize> {
     loop {
-        let result = match stream {
-            Stream::Plain(tcp) => tcp.read(out),
-            Stream::Tls(tls) => tls.read(out),
-        };
-        match result {
+        match stream.read(out) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
         }
@@ -283,7 +366,7 @@ fn connect(host: &str, port: u16, timeout: Duration) -> Result<(TcpStream, Durat
 /// An I/O error as Go prints it: what Docker's users search for.
 pub fn go_words(error: &io::Error) -> String {
     if let Some(rustls::Error::AlertReceived(alert)) = tls_error(error) {
-        return format!("remote error: tls: {}", spaced(&format!("{alert:?}")));
+        return format!("remote error: tls: {}", alert_words(&format!("{alert:?}")));
     }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
@@ -302,8 +385,23 @@ pub fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
-/// `BadCertificate` as `bad certificate`.
-fn spaced(name: &str) -> String {
+/// An alert as Go's `crypto/tls` names it: `BadCertificate` is `bad certificate`, most of the time.
+fn alert_words(name: &str) -> String {
+    let odd = match name {
+        "BadRecordMac" => "bad record MAC",
+        "CertificateExpired" => "expired certificate",
+        "CertificateRevoked" => "revoked certificate",
+        "CertificateUnknown" => "unknown certificate",
+        "DecodeError" => "error decoding message",
+        "DecryptError" => "error decrypting message",
+        "InsufficientSecurity" => "insufficient security level",
+        "ProtocolVersion" => "protocol version not supported",
+        "UnknownCA" => "unknown certificate authority",
+        _ => "",
+    };
+    if !odd.is_empty() {
+        return odd.to_owned();
+    }
     let mut words = String::new();
     for c in name.chars() {
         if c.is_ascii_uppercase() && !words.is_empty() {

@@ -28,6 +28,7 @@ use body::Framing;
 use cancel::Guard;
 use conn::{Conn, Dial, Head};
 use pool::Pool;
+use proxy::Proxy;
 use rustls::ClientConfig;
 
 /// What a client is made of.
@@ -57,6 +58,8 @@ pub struct Request<'a> {
     pub payload: Payload<'a>,
     /// Take any certificate.
     pub insecure: bool,
+    /// The registry (`host[:port]`) that named this server, whose certificates count where the server has none of its own.
+    pub behalf: Option<String>,
 }
 
 /// One response; its body is still on the wire.
@@ -93,11 +96,16 @@ pub enum Failure {
     Cancelled,
 }
 
+/// By whose certificates they have, and by whether any certificate is taken; with the files that each was made of.
+type TlsConfigs = HashMap<(String, bool), (tls::Files, Arc<ClientConfig>)>;
+
+type Tls = Option<Arc<ClientConfig>>;
+
 /// A client with its connection pool.
 pub struct Client {
     settings: Settings,
     pool: Arc<Pool>,
-    tls: Mutex<HashMap<(String, bool), Arc<ClientConfig>>>,
+    tls: Mutex<TlsConfigs>,
 }
 
 impl Client {
@@ -117,8 +125,9 @@ impl Client {
 
     /// Sends a request and reads the head of its response. Redirects are the caller's.
     pub fn send(&self, mut request: Request<'_>, cancel: &Cancel) -> Result<Response, Failure> {
+        let (tls, whose) = self.tls_for(&request.url, request.behalf.as_deref(), request.insecure)?;
         let key = format!(
-            "{}://{} {}",
+            "{}://{} {} {whose}",
             request.url.scheme.as_str(),
             request.url.host_port(),
             request.insecure
@@ -143,10 +152,16 @@ impl Client {
         if cancel.is_cancelled() {
             return Err(Failure::Cancelled);
         }
+        let unusable = |message| Failure::Dial(DialError { message, tls: false });
+        let proxy = self.settings.proxies.for_url(&request.url).map_err(unusable)?;
         let dial = Dial {
             url: &request.url,
-            proxy: self.settings.proxies.for_url(&request.url),
-            tls: self.tls_for(&request.url, request.insecure)?,
+            proxy,
+            proxy_tls: match proxy.and_then(Proxy::by_tls) {
+                Some(url) => self.tls_for(&url, None, false)?.0,
+                None => None,
+            },
+            tls,
             connect_timeout: self.settings.connect_timeout,
             stall_timeout: self.settings.stall_timeout,
             read_rate: self.settings.read_rate,
@@ -163,29 +178,46 @@ impl Client {
         }
     }
 
-    fn tls_for(&self, url: &Url, insecure: bool) -> Result<Option<Arc<ClientConfig>>, Failure> {
+    /// What TLS with a server is made of, and whose certificates (`host[:port]`) those are; empty for nobody's.
+    fn tls_for(&self, url: &Url, behalf: Option<&str>, insecure: bool) -> Result<(Tls, String), Failure> {
         if url.scheme == Scheme::Http {
-            return Ok(None);
+            return Ok((None, String::new()));
         }
-        let key = (url.authority(), insecure);
+        // Looked at each time: who puts a certificate there does not restart the daemon.
+        let of = |authority: &str| tls::Files::of(&self.settings.certs_dirs, authority);
+        let server = url.authority();
+        let (mut files, mut whose) = (of(&server), server.clone());
+        if let Some(registry) = behalf.filter(|_| files.is_empty()) {
+            (files, whose) = (of(registry), registry.to_owned());
+        }
+        if files.is_empty() {
+            whose.clear();
+        }
+        let key = (whose, insecure);
         let mut known = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = known.get(&key) {
-            return Ok(Some(config.clone()));
+        match known.get(&key) {
+            Some((of, config)) if *of == files => return Ok((Some(config.clone()), key.0)),
+            // Who was let in by what is not there any more is asked again.
+            Some(_) => self.pool.clear(),
+            None => {}
         }
-        let config = tls::config(&self.settings.certs_dirs, &key.0, insecure).map_err(Failure::Certificates)?;
-        // Blobs redirect to few hosts; an unbounded set would be a peer's to fill.
+        known.remove(&key);
+        let config = tls::config(&files, &server, insecure).map_err(Failure::Certificates)?;
+        // An unbounded set would be a peer's to fill.
         if known.len() >= 16 {
             known.clear();
         }
-        known.insert(key, config.clone());
-        Ok(Some(config))
+        known.insert(key.clone(), (files, config.clone()));
+        Ok((Some(config), key.0))
     }
 
     fn exchange(&self, mut conn: Conn, guard: Guard, request: &mut Request<'_>, key: &str) -> io::Result<Response> {
         let head = self.head(request, &conn);
+        conn.bide();
         let sent = conn
             .write_all(head.as_bytes())
             .and_then(|()| send_payload(&mut conn, &mut request.payload));
+        conn.hurry();
         // A server that refuses an upload answers and hangs up while we still send: its answer says why.
         let head = match sent {
             Ok(()) => conn.read_head()?,
@@ -195,6 +227,7 @@ impl Client {
             },
             Err(e) => return Err(e),
         };
+        conn.bide();
         let find = |name: &str| head.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.trim());
         let has_token = |name: &str, token: &str| {
             find(name).is_some_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
@@ -243,6 +276,8 @@ impl Client {
                 .settings
                 .proxies
                 .for_url(url)
+                .ok()
+                .flatten()
                 .and_then(|p| p.authorization.as_deref())
         {
             push("Proxy-Authorization", value);

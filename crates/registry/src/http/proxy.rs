@@ -7,20 +7,36 @@ use super::url::{Scheme, Url, split_host_port};
 use crate::base64;
 use crate::cidr::Cidr;
 
-/// A proxy that speaks plain HTTP to us.
+/// A proxy that speaks HTTP to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     pub host: String,
     pub port: u16,
+    scheme: Scheme,
     /// Ready value of `Proxy-Authorization`.
     pub authorization: Option<String>,
 }
 
+impl Proxy {
+    /// Its URL, if it is spoken to by TLS.
+    pub fn by_tls(&self) -> Option<Url> {
+        (self.scheme == Scheme::Https).then(|| Url {
+            scheme: self.scheme,
+            host: self.host.clone(),
+            port: self.port,
+            target: "/".to_owned(),
+        })
+    }
+}
+
 /// The proxies of a client, one per scheme of the target.
+///
+/// One that was asked for and cannot be used is an error of each request that it is for: nobody who names a proxy wants
+/// to be sent past it.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    http: Option<Proxy>,
-    https: Option<Proxy>,
+    http: Option<Result<Proxy, String>>,
+    https: Option<Result<Proxy, String>>,
     no_proxy: Vec<String>,
 }
 
@@ -52,20 +68,25 @@ impl Proxies {
         }
     }
 
-    /// The proxy for a URL. Loopback never goes through one.
-    pub fn for_url(&self, url: &Url) -> Option<&Proxy> {
+    /// The proxy for a URL, or why the one that was asked for cannot be used. Loopback never goes through one.
+    pub fn for_url(&self, url: &Url) -> Result<Option<&Proxy>, String> {
         let proxy = match url.scheme {
-            Scheme::Http => self.http.as_ref(),
-            Scheme::Https => self.https.as_ref(),
-        }?;
+            Scheme::Http => &self.http,
+            Scheme::Https => &self.https,
+        };
+        let Some(proxy) = proxy else { return Ok(None) };
         let ip: Option<IpAddr> = url.host.parse().ok();
         let direct = url.host == "localhost"
             || ip.is_some_and(|ip| ip.is_loopback())
             || self.no_proxy.iter().any(|pattern| excludes(pattern, url, ip));
-        (!direct).then_some(proxy)
+        if direct {
+            return Ok(None);
+        }
+        proxy.as_ref().map(Some).map_err(Clone::clone)
     }
 }
 
+/// `domain` is itself and what is below it; `.domain` and `*.domain` only what is below.
 fn excludes(pattern: &str, url: &Url, ip: Option<IpAddr>) -> bool {
     if pattern == "*" {
         return true;
@@ -79,41 +100,35 @@ fn excludes(pattern: &str, url: &Url, ip: Option<IpAddr>) -> bool {
     if port.is_some_and(|port| port != url.port) {
         return false;
     }
-    let name = name.trim_start_matches('*');
-    match name.strip_prefix('.') {
-        Some(domain) => url.host.ends_with(name) || (pattern.starts_with('.') && url.host == domain),
-        None => url.host == name || url.host.strip_suffix(name).is_some_and(|head| head.ends_with('.')),
+    let below = |domain: &str| url.host.strip_suffix(domain).is_some_and(|head| head.ends_with('.'));
+    match name.strip_prefix("*.").or_else(|| name.strip_prefix('.')) {
+        Some(domain) => below(domain),
+        None => url.host == name || below(&name),
     }
 }
 
-fn parse(value: &str) -> Option<Proxy> {
+fn parse(value: &str) -> Option<Result<Proxy, String>> {
     if value.is_empty() {
         return None;
     }
-    let url = if value.contains("://") {
-        value.to_owned()
-    } else {
-        format!("http://{value}")
-    };
-    let parsed = Url::parse(&url).filter(|u| u.scheme == Scheme::Http);
-    let Some(parsed) = parsed else {
-        log::warn!("proxy {value:?} is not an http:// URL: not used");
-        return None;
-    };
-    let authority = url
-        .split("://")
-        .nth(1)
-        .and_then(|rest| rest.split('/').next())
-        .unwrap_or("");
-    let authorization = authority
+    let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (user, host) = authority
         .rsplit_once('@')
-        .map(|(user, _)| format!("Basic {}", base64::encode(decode_percent(user).as_bytes())));
-    // A proxy URL without a port means port 80, as for any http URL.
-    Some(Proxy {
-        host: parsed.host,
-        port: parsed.port,
-        authorization,
-    })
+        .map_or((None, authority), |(user, host)| (Some(user), host));
+    // What is not of the host may be a password, and is not for the log.
+    let Some(url) = Url::parse(&format!("{scheme}://{host}")) else {
+        return Some(Err(format!(
+            "proxy {scheme}://{host} cannot be used: http:// and https:// can"
+        )));
+    };
+    // A proxy URL without a port means that of its scheme, as any URL.
+    Some(Ok(Proxy {
+        host: url.host,
+        port: url.port,
+        scheme: url.scheme,
+        authorization: user.map(|user| format!("Basic {}", base64::encode(decode_percent(user).as_bytes()))),
+    }))
 }
 
 fn decode_percent(text: &str) -> String {
@@ -141,7 +156,7 @@ mod tests {
     use super::*;
 
     fn through(proxies: &Proxies, url: &str) -> bool {
-        proxies.for_url(&Url::parse(url).unwrap()).is_some()
+        proxies.for_url(&Url::parse(url).unwrap()).unwrap().is_some()
     }
 
     #[test]
@@ -149,7 +164,7 @@ mod tests {
         let p = Proxies::new(
             "",
             "u%40x:p@proxy:3128",
-            "corp.example, .dot.example,10.0.0.0/8,host:5000",
+            "corp.example, .dot.example,*.star.example,*odd.example,10.0.0.0/8,host:5000",
         );
         for (url, expected) in [
             ("https://registry-1.docker.io/", true),
@@ -158,6 +173,10 @@ mod tests {
             ("https://a.corp.example/", false),
             ("https://notcorp.example/", true),
             ("https://a.dot.example/", false),
+            ("https://dot.example/", true),
+            ("https://a.star.example/", false),
+            ("https://star.example/", true),
+            ("https://odd.example/", true),
             ("https://10.1.2.3/", false),
             ("https://11.1.2.3/", true),
             ("https://host:5000/", false),
@@ -167,9 +186,33 @@ mod tests {
         ] {
             assert_eq!(through(&p, url), expected, "{url}");
         }
-        let proxy = p.for_url(&Url::parse("https://a/").unwrap()).unwrap();
+        let proxy = p.for_url(&Url::parse("https://a/").unwrap()).unwrap().unwrap();
         assert_eq!((proxy.host.as_str(), proxy.port), ("proxy", 3128));
         assert_eq!(proxy.authorization.as_deref(), Some("Basic dUB4OnA="));
         assert!(!through(&Proxies::new("", "p:1", "*"), "https://a/"));
+    }
+
+    #[test]
+    fn what_is_no_proxy_is_not_passed_by() {
+        for (value, shown) in [
+            ("socks5://u:secret@proxy:1080", "socks5://proxy:1080"),
+            ("ftp://proxy", "ftp://proxy"),
+            ("http://u:secret@proxy:99999", "http://proxy:99999"),
+            ("http://u:secret@", "http://"),
+        ] {
+            let p = Proxies::new("", value, "direct.example");
+            let why = p.for_url(&Url::parse("https://a/").unwrap()).unwrap_err();
+            assert_eq!(why, format!("proxy {shown} cannot be used: http:// and https:// can"));
+            assert!(!through(&p, "https://direct.example/"));
+            assert!(!through(&p, "https://127.0.0.1/"));
+        }
+        let p = Proxies::new("", "https://u:p/w@proxy", "");
+        assert!(
+            !format!("{:?}", p.for_url(&Url::parse("https://a/").unwrap())).contains("p/w"),
+            "{p:?}"
+        );
+        let p = Proxies::new("", "https://u:p@proxy", "");
+        let url = p.for_url(&Url::parse("https://a/").unwrap()).unwrap().unwrap().by_tls();
+        assert_eq!(url.unwrap().to_string(), "https://proxy/");
     }
 }

@@ -3,16 +3,19 @@
 //! `*.cert` with `*.key` a client certificate, as Docker has it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, InconsistentKeys, RootCertStore, SignatureScheme};
 
 /// Bundles of the distributions, in the order Go looks for them.
 const BUNDLES: [&str; 6] = [
@@ -24,19 +27,42 @@ const BUNDLES: [&str; 6] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// The files of `certs.d` for one server, and what tells that one was changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Files(Vec<(PathBuf, u64, Option<SystemTime>, u64)>);
+
+impl Files {
+    /// Looks for them: nothing is read but the directory.
+    pub fn of(certs_dirs: &[PathBuf], authority: &str) -> Files {
+        // The port 443 is said in the directory's name if it is said in the image's.
+        let names = [authority.replace('/', "_"), format!("{authority}:443")];
+        let named = |dir: &PathBuf| names.iter().find_map(|name| fs::read_dir(dir.join(name)).ok());
+        let listing = certs_dirs.iter().find_map(named);
+        let mut found: Vec<_> = listing
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let path = entry.path();
+                // Through links: they are how such files are changed at once.
+                let file = fs::metadata(&path).ok()?;
+                Some((path, file.len(), file.modified().ok(), file.ino()))
+            })
+            .collect();
+        found.sort();
+        Files(found)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// Builds the TLS configuration for one server.
 ///
 /// `insecure` accepts any certificate (the registry is listed in `insecure-registries`).
-pub fn config(certs_dirs: &[PathBuf], authority: &str, insecure: bool) -> Result<Arc<ClientConfig>, String> {
-    // The port 443 is said in the directory's name if it is said in the image's.
-    let names = [authority.replace('/', "_"), format!("{authority}:443")];
-    let named = |dir: &PathBuf| names.iter().map(|name| dir.join(name)).find(|dir| dir.is_dir());
-    let own = certs_dirs
-        .iter()
-        .find_map(named)
-        .map(|dir| HostCerts::read(&dir))
-        .transpose()?
-        .unwrap_or_default();
+pub fn config(files: &Files, authority: &str, insecure: bool) -> Result<Arc<ClientConfig>, String> {
+    let own = HostCerts::read(files)?;
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -56,16 +82,52 @@ pub fn config(certs_dirs: &[PathBuf], authority: &str, insecure: bool) -> Result
         let own = own.authorities;
         Some(Trusted { chains, own })
     };
+    let keys = provider.key_provider;
     let builder = builder
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Verifier { provider, trusted }));
-    let config = match own.client {
-        Some((chain, key)) => builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|e| format!("use the client certificate for {authority}: {e}"))?,
-        None => builder.with_no_client_auth(),
+    let mut clients = Vec::new();
+    for (chain, key, path) in own.clients {
+        let key = keys.load_private_key(key);
+        let key = key.map_err(|e| format!("use the key of {}: {e}", path.display()))?;
+        let certified = CertifiedKey::new(chain, key);
+        match certified.keys_match() {
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                return Err(format!(
+                    "tls: private key does not match public key of {}",
+                    path.display()
+                ));
+            }
+            // Of some keys it cannot be told.
+            Err(rustls::Error::InconsistentKeys(_)) | Ok(()) => clients.push(Arc::new(certified)),
+            Err(e) => return Err(format!("use the client certificate {}: {e}", path.display())),
+        }
+    }
+    let config = match clients.is_empty() {
+        false => builder.with_client_cert_resolver(Arc::new(Clients(clients))),
+        true => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
+}
+
+/// The client certificates for a server, in the order of their files' names.
+#[derive(Debug)]
+struct Clients(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Clients {
+    /// The first that one of the server's authorities signed; the first, where it names none of them: its refusal says more
+    /// than silence.
+    fn resolve(&self, authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let usable = || self.0.iter().filter(|one| one.key.choose_scheme(schemes).is_some());
+        // An issuer's name stands in a certificate as the bytes that the server sends.
+        let names = |cert: &CertificateDer<'_>, name: &[u8]| cert.windows(name.len().max(1)).any(|at| at == name);
+        let signed = |one: &&Arc<CertifiedKey>| one.cert.iter().any(|c| authorities.iter().any(|name| names(c, name)));
+        usable().find(signed).or_else(|| usable().next()).cloned()
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 /// The roots shared by all servers, read once: some 150 anchors of about 1 KB.
@@ -113,16 +175,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 #[derive(Default)]
 struct HostCerts {
     authorities: Vec<CertificateDer<'static>>,
-    client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    /// With their keys, and the files that they are from.
+    clients: Vec<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, PathBuf)>,
 }
 
 impl HostCerts {
-    fn read(dir: &Path) -> Result<HostCerts, String> {
-        let listing = fs::read_dir(dir).map_err(|e| format!("read {}: {e}", dir.display()))?;
-        let mut paths: Vec<PathBuf> = listing.flatten().map(|entry| entry.path()).collect();
-        paths.sort();
+    fn read(files: &Files) -> Result<HostCerts, String> {
         let mut certs = HostCerts::default();
-        for path in &paths {
+        for (path, ..) in &files.0 {
             let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             match path.extension().and_then(|e| e.to_str()) {
                 Some("crt") => certs.authorities.extend(certificates(path)?),
@@ -138,10 +198,14 @@ impl HostCerts {
                     let pem = fs::read(&key).map_err(|e| format!("read {}: {e}", key.display()))?;
                     let secret = PrivateKeyDer::from_pem_slice(&pem)
                         .map_err(|e| format!("read the key in {}: {e}", key.display()))?;
-                    // Docker offers several; a server's wish decides. rustls takes one: the first by name.
-                    if certs.client.is_none() {
-                        certs.client = Some((certificates(path)?, secret));
+                    let chain = certificates(path)?;
+                    if chain.is_empty() {
+                        return Err(format!(
+                            "tls: failed to find any PEM data in certificate input: {} has no certificate",
+                            path.display()
+                        ));
                     }
+                    certs.clients.push((chain, secret, path.clone()));
                 }
                 Some("key") if !path.with_extension("cert").exists() => {
                     return Err(format!(
@@ -243,8 +307,17 @@ pub fn describe(error: &rustls::Error, host: &str) -> String {
         rustls::Error::InvalidCertificate(C::NotValidYet | C::NotValidYetContext { .. }) => {
             format!("{BAD} certificate has expired or is not yet valid: check this device's clock")
         }
+        rustls::Error::InvalidCertificate(C::NotValidForNameContext { presented, .. }) if !presented.is_empty() => {
+            // rustls writes `IpAddress(…)` where Go writes the address.
+            let name = |shown: &String| {
+                let inner = shown.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+                inner.unwrap_or(shown).trim_matches('"').to_owned()
+            };
+            let names: Vec<String> = presented.iter().take(10).map(name).collect();
+            format!("{BAD} certificate is valid for {}, not {host}", names.join(", "))
+        }
         rustls::Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
-            format!("{BAD} certificate is not valid for {host}")
+            format!("{BAD} certificate is not valid for any names, but wanted to match {host}")
         }
         rustls::Error::InvalidMessage(_) => "http: server gave HTTP response to HTTPS client".to_owned(),
         other => super::conn::go_words(&std::io::Error::other(other.clone())),
