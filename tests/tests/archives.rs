@@ -295,6 +295,146 @@ fn archives_of_other_makers() {
     });
 }
 
+/// The config of an image in the oldest form is made up; its ID is Docker's all the same: with white space in the
+/// description, of a Docker so old that it is written anew, and whatever the word `throwaway` says.
+#[test]
+fn the_oldest_form_has_the_ids_of_docker() {
+    ground::run(|g| {
+        if !ground::there("dockerd") {
+            println!("skipped: no dockerd here");
+            return;
+        }
+        let ours = g.daemon();
+        let docker = g.start(Kind::Docker, &["--bridge=none", "--iptables=false"]);
+        let id = "1".repeat(64);
+        let layer = Tar::default().file("one", 0o644, b"one").bytes();
+        let descriptions = [
+            json!({"created": "2015-01-02T03:04:05.120000001Z", "docker_version": "1.9.1", "throwaway": true,
+                "config": {"Cmd": ["a && b", "<c>"], "Other": null}, "os": "linux", "author": "me <x>", "Size": 3}),
+            json!({"created": "2014-01-02T03:04:05.120Z", "docker_version": "1.6.2", "comment": "a&b", "checksum": "x",
+                "config": {"Cmd": ["x"], "Memory": 0, "ExposedPorts": {"80/tcp": {}}, "Labels": {"b": "", "a": "<"}},
+                "container_config": {"Cmd": ["/bin/sh", "-c", "make"]}, "architecture": "amd64", "container": "c"}),
+            json!({"created": "2014-01-02T03:04:05+02:00", "architecture": "arm", "os": "linux"}),
+        ];
+        for mut description in descriptions {
+            description["id"] = id.clone().into();
+            let spaced = serde_json::to_string_pretty(&description).unwrap();
+            let archive = Tar::default()
+                .file(&format!("{id}/layer.tar"), 0o644, &layer)
+                .file(&format!("{id}/json"), 0o644, spaced.as_bytes())
+                .file(&format!("{id}/VERSION"), 0o644, b"1.0")
+                .file(
+                    "repositories",
+                    0o644,
+                    format!(r#"{{"made":{{"1":"{id}"}}}}"#).as_bytes(),
+                )
+                .bytes();
+            let ids = [&ours, &docker].map(|daemon| {
+                let client = daemon.docker();
+                let ran = client.run_with(&["load", "-q"], &archive);
+                assert_eq!(ran.code, 0, "{}", ran.err);
+                let id = client.ok(&["images", "-q", "--no-trunc", "made:1"]);
+                remove_all(&client);
+                id
+            });
+            assert_eq!(ids[0], ids[1], "{description}");
+        }
+    });
+}
+
+/// An index that lists the images of several platforms under one name means that of this one, or the one asked for;
+/// and what goes wrong is the last line of the answer, where clients look for it, not its status.
+#[test]
+fn an_index_of_several_platforms() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        let platforms = [image::architecture(), "s390x"];
+        let images = platforms.map(|architecture| {
+            let layer = Tar::default().file(architecture, 0o644, b"").bytes();
+            Image::for_platform(vec![Layer::plain(&layer)], json!({}), architecture, "")
+        });
+        let entries: Vec<Value> = images
+            .iter()
+            .zip(platforms)
+            .map(|(image, architecture)| {
+                json!({"mediaType": image::MANIFEST, "digest": image.digest(), "size": image.manifest.len(),
+                "platform": {"os": "linux", "architecture": architecture},
+                "annotations": {"io.containerd.image.name": "docker.io/library/both:1"}})
+            })
+            .collect();
+        let blob = |digest: &str| format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"));
+        let mut archive = Tar::default();
+        for image in &images {
+            archive = archive
+                .file(&blob(&image.layers[0].digest), 0o644, &image.layers[0].blob)
+                .file(&blob(&image.id()), 0o644, &image.config)
+                .file(&blob(&image.digest()), 0o644, &image.manifest);
+        }
+        let index = json!({"schemaVersion": 2, "manifests": entries}).to_string();
+        let archive = archive.file("index.json", 0o644, index.as_bytes()).bytes();
+        for (wanted, image) in [(&[][..], &images[0]), (&["--platform", "linux/s390x"], &images[1])] {
+            let ran = docker.run_with(&[&["load"], wanted].concat(), &archive);
+            assert_eq!(
+                (ran.code, ran.out.lines().last()),
+                (0, Some("Loaded image: both:1")),
+                "{}",
+                ran.err
+            );
+            assert_eq!(docker.ok(&["images", "-aq", "--no-trunc"]), image.id(), "{wanted:?}");
+            remove_all(&docker);
+        }
+        let answer = daemon.api("POST", "/images/load", "no archive");
+        assert_eq!(answer.status, 200);
+        assert!(
+            answer
+                .text()
+                .starts_with(r#"{"errorDetail":{"message":"invalid archive"#),
+            "{}",
+            answer.text()
+        );
+    });
+}
+
+/// From a web server, whole, cut short, and from where there is none.
+#[test]
+fn imports_from_a_url() {
+    ground::run(|g| {
+        let image = two_layers();
+        let reference = g.registry.push("two", "v1", &image).unwrap();
+        let host = reference.split('/').next().unwrap();
+        let layer = format!("http://{host}/v2/two/blobs/{}", image.layers[0].digest);
+        let absent = layer.replace("/blobs/sha256:", "/blobs/sha256:0");
+        let commands = [
+            format!("import -c CMD_[\"cat\",\"/etc/passwd\"] {layer} here:1"),
+            "inspect -f {{.Comment}}|{{.Config.Cmd}}|{{json_.RootFS.Layers}} here:1".into(),
+            "run --rm --network none here:1".into(),
+            format!("import {absent}"),
+            "import http://127.0.0.1:1/none.tar".into(),
+            "images -q none".into(),
+        ];
+        tests::compare::compare(g, &commands.iter().map(String::as_str).collect::<Vec<_>>());
+        // A server that says how much it has, and stops before.
+        let daemon = g.daemon();
+        let empty = stored(&daemon);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/cut.tar", listener.local_addr().unwrap());
+        let tar = Tar::default().file("big", 0o644, &vec![7; 1 << 20]).bytes();
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]).unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", tar.len());
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&tar[..tar.len() / 2]).unwrap();
+        });
+        let ran = daemon.cli().run(&["import", &url]);
+        serving.join().unwrap();
+        assert_eq!((ran.code, ran.out), (1, format!("Downloading from {url}\n")));
+        assert!(ran.err.contains("unexpected end of file"), "{}", ran.err);
+        assert_eq!(stored(&daemon), empty);
+    });
+}
+
 /// One layer in the chains of two images, on different parents, and twice in one.
 #[test]
 fn a_layer_in_several_places() {
@@ -434,7 +574,7 @@ fn hostile_archives_leave_nothing() {
                         .to_string()
                         .as_bytes(),
                 ),
-                "invalid tag",
+                "invalid reference format",
             ),
             (
                 "descriptions without end",

@@ -1,10 +1,11 @@
 //! An image of one layer from a tar of files.
 
+use crate::cancel::Cancel;
 use crate::commit::as_run_config;
 use crate::error::{Context, Error, Result};
-use crate::progress::Progress;
+use crate::progress::{Metered, Progress};
 use crate::undo::{self, Undo};
-use crate::{Engine, instruction};
+use crate::{Engine, instruction, search};
 use api::container::ContainerConfig;
 use oci::config::{History, ImageConfig, RootFs};
 use oci::digest::Digest;
@@ -12,24 +13,30 @@ use oci::platform::Platform;
 use oci::reference::Reference;
 use std::collections::BTreeMap;
 use std::io::Read;
-use store::ImageId;
 use store::hash::sha256;
+use store::{ImageId, UnpackedLayer};
+
+/// Where the tar comes from.
+pub enum Source<'a> {
+    Body(&'a mut dyn Read),
+    Url(&'a str),
+}
 
 /// What an import is asked for.
 pub struct Request<'a> {
-    pub archive: &'a mut dyn Read,
+    pub source: Source<'a>,
     pub reference: Option<Reference>,
     pub message: String,
     pub changes: Vec<String>,
     pub platform: Option<&'a Platform>,
 }
 
-/// Makes the image; its ID is the one line that is reported.
-pub fn import(engine: &Engine, request: Request<'_>, progress: &Progress) -> Result<Digest> {
-    undo::tell_room(engine, import_archive(engine, request, progress))
+/// Makes the image; its ID is the last line that is reported.
+pub fn import(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<Digest> {
+    undo::tell_room(engine, import_archive(engine, request, progress, cancel))
 }
 
-fn import_archive(engine: &Engine, request: Request<'_>, progress: &Progress) -> Result<Digest> {
+fn import_archive(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<Digest> {
     let mut config = ContainerConfig::default();
     instruction::apply(&mut config, &request.changes)?;
     let platform = request.platform.unwrap_or(&engine.config.platform);
@@ -39,10 +46,17 @@ fn import_archive(engine: &Engine, request: Request<'_>, progress: &Progress) ->
             platform.os
         )));
     }
-    let staged = engine.store.layers.stage(None)?;
-    let mut stream = store::Decompressed::open(request.archive)?;
-    let unpacked = staged.unpack(&mut stream as &mut dyn Read)?;
-    stream.drain().context("read the rest of the archive")?;
+    let unpacked = match request.source {
+        Source::Body(archive) => unpack(engine, archive)?,
+        Source::Url(url) => {
+            let handle = search::cancel_handle(cancel);
+            let fetched = engine.registry().fetch(url, &handle);
+            let mut fetched = fetched.map_err(|e| Error::internal(e.to_string()))?;
+            progress.status("", format!("Downloading from {url}"))?;
+            let size = fetched.length.unwrap_or_default();
+            unpack(engine, &mut Metered::new(&mut fetched, progress, "", "Importing", size))?
+        }
+    };
     let diff = unpacked.outcome().diff_id.0.clone();
     let mut undo = Undo::new(engine);
     let layer = unpacked.commit_as_is()?;
@@ -79,4 +93,12 @@ fn import_archive(engine: &Engine, request: Request<'_>, progress: &Progress) ->
     engine.events.emit("image", "import", id.0.as_str(), attributes);
     progress.status("", id.0.to_string())?;
     Ok(id.0)
+}
+
+fn unpack(engine: &Engine, archive: &mut dyn Read) -> Result<UnpackedLayer> {
+    let staged = engine.store.layers.stage(None)?;
+    let mut stream = store::Decompressed::open(archive)?;
+    let unpacked = staged.unpack(&mut stream as &mut dyn Read)?;
+    stream.drain().context("read the rest of the archive")?;
+    Ok(unpacked)
 }

@@ -2,24 +2,38 @@
 //!
 //! Source: Docker's list of them (`CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL ONBUILD STOPSIGNAL USER VOLUME WORKDIR`) and its
 //! grammar: a JSON list is the exec form, words may be quoted, `\` takes the next character as it is, `$NAME` and
-//! `${NAME}` are the config's own environment.
+//! `${NAME}` are the config's own environment, with `:-`, `:+`, `:?` as in a shell.
 
 use crate::error::{Error, Result};
 use api::container::{ContainerConfig, Healthcheck};
 use api::json::Empty;
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 
-/// Applies each change in turn.
+/// Applies each change in turn. Lines are those of a Dockerfile: one that ends with `\` goes on in the next.
 pub fn apply(config: &mut ContainerConfig, changes: &[String]) -> Result<()> {
-    for line in changes.iter().flat_map(|change| change.lines()) {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
+    let (mut has_command, mut has_any) = (false, false);
+    let mut lines = changes.iter().flat_map(|change| change.lines()).map(str::trim);
+    let counts = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    while let Some(first) = lines.find(counts) {
+        let mut line = first.to_string();
+        while let Some(begun) = line.strip_suffix('\\') {
+            line = begun.to_string() + lines.find(counts).unwrap_or_default();
         }
-        let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        one(config, &name.to_ascii_uppercase(), rest.trim())?;
+        let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((&line, ""));
+        let name = name.to_ascii_uppercase();
+        one(config, &name, rest.trim())?;
+        has_any = true;
+        has_command |= name == "CMD";
+        // The command was arguments of another program.
+        if name == "ENTRYPOINT" && !has_command {
+            config.cmd = None;
+        }
     }
-    Ok(())
+    match has_any || changes.is_empty() {
+        true => Ok(()),
+        false => Err(Error::invalid("file with no instructions")),
+    }
 }
 
 fn one(config: &mut ContainerConfig, name: &str, rest: &str) -> Result<()> {
@@ -42,7 +56,8 @@ fn one(config: &mut ContainerConfig, name: &str, rest: &str) -> Result<()> {
             name.to_ascii_lowercase()
         )));
     }
-    if rest.is_empty() && !matches!(name, "CMD" | "ENTRYPOINT") {
+    let none = rest.is_empty() || name == "VOLUME" && json_list(rest).is_some_and(|list| list.is_empty());
+    if none && !matches!(name, "CMD" | "ENTRYPOINT") {
         let least = match name {
             "LABEL" | "ENV" | "EXPOSE" | "VOLUME" | "HEALTHCHECK" | "ONBUILD" => "at least one argument",
             _ => "exactly one argument",
@@ -52,7 +67,8 @@ fn one(config: &mut ContainerConfig, name: &str, rest: &str) -> Result<()> {
     let env = environment(config);
     match name {
         "CMD" => config.cmd = Some(command(rest, config)),
-        "ENTRYPOINT" => config.entrypoint = Some(command(rest, config)),
+        // An empty one is none: that of the container stays.
+        "ENTRYPOINT" => config.entrypoint = Some(command(rest, config)).filter(|list| !list.is_empty()),
         "ENV" => {
             let list = config.env.get_or_insert_default();
             for (key, value) in pairs(name, rest, &env)? {
@@ -66,14 +82,16 @@ fn one(config: &mut ContainerConfig, name: &str, rest: &str) -> Result<()> {
         }
         "LABEL" => config.labels.get_or_insert_default().extend(pairs(name, rest, &env)?),
         "EXPOSE" => {
-            for word in words(rest, Some(&env))? {
-                for port in ports(&word)? {
+            for word in expand(rest, &env)?.split_whitespace() {
+                for port in ports(word)? {
                     config.exposed_ports.get_or_insert_default().insert(port, Empty {});
                 }
             }
         }
         "VOLUME" => {
-            for path in json_list(rest).map_or_else(|| words(rest, Some(&env)), Ok)? {
+            let list = json_list(rest).unwrap_or_else(|| words(rest).into_iter().map(String::from).collect());
+            for path in list {
+                let path = expand(&path, &env)?;
                 if path.trim().is_empty() {
                     return Err(Error::invalid("VOLUME specified can not be an empty string"));
                 }
@@ -81,18 +99,18 @@ fn one(config: &mut ContainerConfig, name: &str, rest: &str) -> Result<()> {
             }
         }
         "WORKDIR" => {
-            let path = words(rest, Some(&env))?.join(" ");
-            let base = if config.working_dir.is_empty() {
-                "/"
-            } else {
-                &config.working_dir
+            let path = expand(rest, &env)?;
+            config.working_dir = match path.starts_with('/') {
+                true => path,
+                false => {
+                    let joined = std::path::Path::new("/").join(&config.working_dir).join(path);
+                    crate::mounts::clean(&joined.to_string_lossy())
+                }
             };
-            let joined = std::path::Path::new("/").join(base).join(path);
-            config.working_dir = crate::mounts::clean(&joined.to_string_lossy());
         }
-        "USER" => config.user = words(rest, Some(&env))?.join(" "),
+        "USER" => config.user = expand(rest, &env)?,
         "STOPSIGNAL" => {
-            let signal = words(rest, Some(&env))?.join(" ");
+            let signal = expand(rest, &env)?;
             crate::stop::parse_signal(&signal)?;
             config.stop_signal = signal;
         }
@@ -122,7 +140,7 @@ fn command(rest: &str, config: &ContainerConfig) -> Vec<String> {
     }
     let shell = config.shell.clone().filter(|shell| !shell.is_empty());
     let mut list = shell.unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into()]);
-    list.push(rest.to_string());
+    list.extend(Some(rest.to_string()).filter(|rest| !rest.is_empty()));
     list
 }
 
@@ -133,69 +151,121 @@ fn environment(config: &ContainerConfig) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Words as a shell would split them; without an environment nothing is replaced.
-fn words(text: &str, env: Option<&BTreeMap<String, String>>) -> Result<Vec<String>> {
-    let (mut list, mut word, mut begun) = (Vec::new(), String::new(), false);
-    let mut quote = None;
-    let mut chars = text.chars().peekable();
+/// Words as a shell would split them, with their quotes and backslashes.
+fn words(text: &str) -> Vec<&str> {
+    let (mut list, mut begin) = (Vec::new(), None);
+    let (mut quote, mut escaped) = (None, false);
+    for (at, c) in text.char_indices() {
+        if c.is_whitespace() && quote.is_none() && !escaped {
+            list.extend(begin.take().map(|begin| &text[begin..at]));
+            continue;
+        }
+        begin.get_or_insert(at);
+        match (c, quote) {
+            _ if escaped => escaped = false,
+            ('\\', None | Some('"')) => escaped = true,
+            ('\'' | '"', None) => quote = Some(c),
+            (c, Some(q)) if c == q => quote = None,
+            _ => {}
+        }
+    }
+    list.extend(begin.map(|begin| &text[begin..]));
+    list
+}
+
+/// What a word means: without quotes and backslashes, with the environment's values.
+fn expand(text: &str, env: &BTreeMap<String, String>) -> Result<String> {
+    expand_until(&mut text.chars().peekable(), None, env)
+}
+
+type Chars<'a> = Peekable<std::str::Chars<'a>>;
+
+fn expand_until(chars: &mut Chars<'_>, end: Option<char>, env: &BTreeMap<String, String>) -> Result<String> {
+    let (mut word, mut quote) = (String::new(), None);
     while let Some(c) = chars.next() {
         match (c, quote) {
+            (c, None) if Some(c) == end => return Ok(word),
             ('\\', None | Some('"')) => match chars.next() {
                 Some(next) if quote.is_some() && !matches!(next, '"' | '\\' | '$') => word.extend(['\\', next]),
                 Some(next) => word.push(next),
                 None => {}
             },
-            ('\'' | '"', None) => (quote, begun) = (Some(c), true),
+            ('\'' | '"', None) => quote = Some(c),
             (c, Some(q)) if c == q => quote = None,
-            ('$', None | Some('"')) if env.is_some() => {
-                let braced = chars.next_if_eq(&'{').is_some();
-                let mut name = String::new();
-                while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
-                    name.push(c);
-                }
-                if braced && chars.next() != Some('}') {
-                    return Err(Error::invalid(format!(
-                        "unsupported modifier in substitution of {name}"
-                    )));
-                }
-                word.push_str(env.and_then(|env| env.get(&name)).map_or("", String::as_str));
-                begun = true;
-            }
-            (c, None) if c.is_whitespace() => {
-                if begun || !word.is_empty() {
-                    list.push(std::mem::take(&mut word));
-                }
-                begun = false;
-            }
+            ('$', None | Some('"')) => word += &value(chars, env)?,
             (c, _) => word.push(c),
         }
     }
-    if quote.is_some() {
-        return Err(Error::invalid(
+    match (quote, end) {
+        (None, None) => Ok(word),
+        _ => Err(Error::invalid(
             "unexpected end of statement while looking for matching quote",
-        ));
+        )),
     }
-    if begun || !word.is_empty() {
-        list.push(word);
+}
+
+/// What stands for `NAME`, `{NAME}`, `{NAME:-word}`, `{NAME:+word}` or `{NAME:?word}` behind a `$`.
+fn value(chars: &mut Chars<'_>, env: &BTreeMap<String, String>) -> Result<String> {
+    let braced = chars.next_if_eq(&'{').is_some();
+    let mut name = String::new();
+    while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
+        name.push(c);
     }
-    Ok(list)
+    let bad = || Error::invalid("syntax error: bad substitution");
+    match (braced, name.is_empty()) {
+        (false, true) => return Ok("$".into()),
+        (true, true) => return Err(bad()),
+        _ => {}
+    }
+    let known = env.get(&name).cloned();
+    if !braced {
+        return Ok(known.unwrap_or_default());
+    }
+    let (mut modifier, mut given) = (chars.next(), known.is_some());
+    if modifier == Some(':') {
+        // With a colon, an empty value counts as none.
+        given &= known.as_deref() != Some("");
+        modifier = chars.next().filter(|c| *c != '}');
+    }
+    let kind = match modifier {
+        Some('}') => return Ok(known.unwrap_or_default()),
+        Some(kind @ ('-' | '+' | '?')) => kind,
+        Some(_) => {
+            return Err(Error::invalid(format!(
+                "unsupported modifier in substitution of {name}"
+            )));
+        }
+        None => return Err(bad()),
+    };
+    let word = expand_until(chars, Some('}'), env)?;
+    match (kind, given) {
+        ('-', false) | ('+', true) => Ok(word),
+        ('?', false) => Err(Error::invalid(format!(
+            "{name}: {}",
+            if word.is_empty() {
+                "not allowed to be unset"
+            } else {
+                &word
+            }
+        ))),
+        ('+', false) => Ok(String::new()),
+        _ => Ok(known.unwrap_or_default()),
+    }
 }
 
 /// `key=value …`, or the old form of one key and the rest of the line.
 fn pairs(name: &str, rest: &str, env: &BTreeMap<String, String>) -> Result<Vec<(String, String)>> {
-    let first = rest.split_whitespace().next().unwrap_or_default();
-    if !first.contains('=') {
+    let list = words(rest);
+    if !list.first().is_some_and(|first| first.contains('=')) {
         let (key, value) = rest
             .split_once(char::is_whitespace)
             .ok_or_else(|| Error::invalid(format!("{name} must have two arguments")))?;
-        let value = words(value.trim(), Some(env))?.join(" ");
-        return Ok(vec![(key.to_string(), value)]);
+        return Ok(vec![(expand(key, env)?, expand(value.trim(), env)?)]);
     }
-    let list = words(rest, Some(env))?;
     list.into_iter()
         .map(|word| match word.split_once('=') {
             Some(("", _)) => Err(Error::invalid(format!("{name} names can not be blank"))),
-            Some((key, value)) => Ok((key.to_string(), value.to_string())),
+            Some((key, value)) => Ok((expand(key, env)?, expand(value, env)?)),
             None => Err(Error::invalid(format!(
                 "Syntax error - can't find = in \"{word}\". Must be of the form: name=value"
             ))),
@@ -219,6 +289,9 @@ fn ports(word: &str) -> Result<Vec<String>> {
     }
 }
 
+/// Docker's least duration of a health check, in nanoseconds.
+const MINIMUM: i64 = 1_000_000;
+
 fn healthcheck(rest: &str) -> Result<Healthcheck> {
     let mut check = Healthcheck::default();
     let mut rest = rest;
@@ -235,11 +308,17 @@ fn healthcheck(rest: &str) -> Result<Healthcheck> {
                 check.retries = value
                     .parse()
                     .map_err(|_| Error::invalid(format!("invalid retries \"{value}\"")))?;
+                if check.retries < 0 {
+                    return Err(Error::invalid(format!("--retries cannot be negative ({value})")));
+                }
                 continue;
             }
             _ => return Err(Error::invalid(format!("unknown flag: {name}"))),
         };
-        *slot = duration(value).ok_or_else(|| Error::invalid(format!("invalid duration \"{value}\"")))?;
+        *slot = duration(value).ok_or_else(|| Error::invalid(format!("time: invalid duration \"{value}\"")))?;
+        if *slot < MINIMUM {
+            return Err(Error::invalid(format!("Interval \"{name}\" cannot be less than 1ms")));
+        }
     }
     let (kind, command_line) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     check.test = Some(match kind.to_ascii_uppercase().as_str() {
@@ -261,6 +340,9 @@ fn healthcheck(rest: &str) -> Result<Healthcheck> {
 
 /// `1m30s`, `500ms`, in nanoseconds.
 fn duration(text: &str) -> Option<i64> {
+    if text == "0" {
+        return Some(0);
+    }
     let (mut total, mut rest) = (0f64, text);
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -342,6 +424,53 @@ mod tests {
         assert_eq!(check.test, Some(vec!["CMD-SHELL".into(), "curl x".into()]));
     }
 
+    /// What Docker made of the same lines.
+    #[test]
+    fn as_docker_reads_them() {
+        let config = after(&[
+            "ENTRYPOINT []",
+            "CMD",
+            "ENV ONE=${A:-no} TWO=${NO:-'d e'}$ THREE=${A:+is} FOUR=x${NO+is}${NO-${A}}",
+            "ENV OLD  two   spaces",
+            "LABEL \"a b\"=c cost=5$ \\\n # not this\n\n next=line",
+            r#"VOLUME ["/v/$A"]"#,
+            "WORKDIR /a/../b",
+        ])
+        .unwrap();
+        assert_eq!(
+            (config.entrypoint, config.cmd),
+            (None, Some(vec!["/bin/sh".into(), "-c".into()]))
+        );
+        let env = ["A=1", "ONE=1", "TWO=d e$", "THREE=is", "FOUR=x1", "OLD=two   spaces"].map(String::from);
+        assert_eq!(config.env.as_deref(), Some(&env[..]));
+        let labels: Vec<String> = config
+            .labels
+            .unwrap()
+            .into_iter()
+            .map(|(key, value)| key + "=" + &value)
+            .collect();
+        assert_eq!(labels, ["a b=c", "cost=5$", "next=line"]);
+        assert_eq!(config.volumes.unwrap().into_keys().collect::<Vec<_>>(), ["/v/1"]);
+        assert_eq!(config.working_dir, "/a/../b");
+    }
+
+    /// The command of the container was for its own entrypoint.
+    #[test]
+    fn an_entrypoint_takes_the_command_away() {
+        let with = |changes: &[&str]| {
+            let mut config = ContainerConfig {
+                cmd: Some(vec!["old".into()]),
+                ..ContainerConfig::default()
+            };
+            let changes: Vec<String> = changes.iter().map(|text| text.to_string()).collect();
+            apply(&mut config, &changes).unwrap();
+            config.cmd
+        };
+        assert_eq!(with(&["ENTRYPOINT [\"x\"]"]), None);
+        assert_eq!(with(&["CMD [\"y\"]", "ENTRYPOINT [\"x\"]"]), Some(vec!["y".into()]));
+        assert_eq!(with(&["USER x"]), Some(vec!["old".into()]));
+    }
+
     #[test]
     fn refused() {
         for (change, why) in [
@@ -352,7 +481,25 @@ mod tests {
             ("EXPOSE x", "invalid containerPort: x"),
             ("EXPOSE 80/ip", "invalid proto: ip"),
             ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
-            ("HEALTHCHECK --interval=x CMD y", "invalid duration"),
+            ("HEALTHCHECK --interval=x CMD y", "time: invalid duration \"x\""),
+            (
+                "HEALTHCHECK --interval=1us CMD y",
+                "Interval \"interval\" cannot be less than 1ms",
+            ),
+            (
+                "HEALTHCHECK --timeout=0 CMD y",
+                "Interval \"timeout\" cannot be less than 1ms",
+            ),
+            ("HEALTHCHECK --retries=-1 CMD y", "--retries cannot be negative (-1)"),
+            ("VOLUME []", "VOLUME requires at least one argument"),
+            ("", "file with no instructions"),
+            ("# comment", "file with no instructions"),
+            ("ENV B=${A:-x", "matching quote"),
+            ("ENV B=${A", "bad substitution"),
+            ("ENV B=${}", "bad substitution"),
+            ("ENV B=${A:}", "bad substitution"),
+            ("ENV B=${A%x}", "unsupported modifier in substitution of A"),
+            ("ENV B=${NO:?why}", "NO: why"),
         ] {
             let error = after(&[change]).unwrap_err().to_string();
             assert!(error.contains(why), "{change}: {error}");

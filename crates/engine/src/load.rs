@@ -19,7 +19,7 @@ use crate::undo::{self, Undo};
 use crate::{Engine, balena_delta, image};
 use api::progress::Message;
 use contents::{Contents, Layer};
-use oci::config::ImageConfig;
+use oci::config::{ImageConfig, RootFs};
 use oci::digest::Digest;
 use oci::platform::Platform;
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,11 +101,14 @@ impl Used {
 fn put(engine: &Engine, planned: &plan::Image, contents: &mut Contents, used: &mut Used) -> Result<ImageId> {
     let config = ImageConfig::parse(&planned.config).invalid("parse the image's config")?;
     let diffs = &config.rootfs.diff_ids;
+    if config.rootfs == RootFs::default() {
+        return Err(Error::invalid("invalid image JSON, no RootFS key"));
+    }
     if diffs.len() != planned.layers.len() {
         return Err(Error::invalid(format!(
             "invalid manifest, layers length mismatch: expected {}, got {}",
-            diffs.len(),
-            planned.layers.len()
+            planned.layers.len(),
+            diffs.len()
         )));
     }
     if diffs.len() > oci::manifest::MAX_LAYERS {

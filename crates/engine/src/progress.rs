@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use api::progress::Message;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -104,6 +104,57 @@ impl Progress {
             total: total.clone(),
             state: Mutex::new((0, None)),
         })
+    }
+}
+
+/// A stream, and a line for the client on how far it is read.
+pub struct Metered<'a> {
+    inner: &'a mut dyn Read,
+    progress: &'a Progress,
+    id: String,
+    status: &'static str,
+    at: u64,
+    size: u64,
+    told: Option<Instant>,
+}
+
+impl<'a> Metered<'a> {
+    /// Of a stream of `size` bytes; zero if that is not known.
+    pub fn new(
+        inner: &'a mut dyn Read,
+        progress: &'a Progress,
+        id: impl Into<String>,
+        status: &'static str,
+        size: u64,
+    ) -> Metered<'a> {
+        Metered {
+            inner,
+            progress,
+            id: id.into(),
+            status,
+            at: 0,
+            size,
+            told: None,
+        }
+    }
+
+    /// Says how far it is: now, or if it is time to.
+    pub fn tell(&mut self, now: bool) -> Result<()> {
+        if !now && self.told.is_some_and(|at| at.elapsed() < PACE) {
+            return Ok(());
+        }
+        self.told = Some(Instant::now());
+        let line = Message::bytes(&self.id, self.status, self.at, self.size);
+        self.progress.send(&line)
+    }
+}
+
+impl Read for Metered<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(out)?;
+        self.at += n as u64;
+        self.tell(false).map_err(io::Error::other)?;
+        Ok(n)
     }
 }
 

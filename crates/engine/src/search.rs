@@ -57,7 +57,8 @@ pub fn search(
         .collect())
 }
 
-fn cancel_handle(cancel: &Cancel) -> registry::Cancel {
+/// A handle for the registry client that is cancelled with `cancel`.
+pub(crate) fn cancel_handle(cancel: &Cancel) -> registry::Cancel {
     let handle = registry::Cancel::new();
     let given = handle.clone();
     cancel.on_set(move || given.cancel());

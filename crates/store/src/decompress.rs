@@ -133,7 +133,7 @@ pub fn sniff(head: &[u8]) -> Compression {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
         // A skippable frame (RFC 8878, 3.1.2), which zstd:chunked and pzstd put first.
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Compression::Xz,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
         [b'B', b'Z', b'h', ..] => Compression::Bzip2,
         _ => Compression::None,
     }
@@ -148,6 +148,23 @@ mod tests {
         let mut text = Vec::new();
         Decompressed::open(bytes).unwrap().read_to_end(&mut text)?;
         Ok(text)
+    }
+
+    /// However much of the beginning there is: `load` looks at a block.
+    #[test]
+    fn kinds_by_their_beginnings() {
+        for (magic, kind) in [
+            (&[0x1f, 0x8b][..], Compression::Gzip),
+            (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
+            (&[0x52, 0x2a, 0x4d, 0x18], Compression::Zstd),
+            (b"\xfd7zXZ\0", Compression::Xz),
+            (b"BZh", Compression::Bzip2),
+            (b"tar", Compression::None),
+        ] {
+            for more in [0, 1, 506] {
+                assert_eq!(sniff(&[magic, &vec![9; more]].concat()), kind, "{magic:?} and {more}");
+            }
+        }
     }
 
     #[test]

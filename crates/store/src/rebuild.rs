@@ -76,6 +76,15 @@ impl Drop for Passing {
 /// Opens a file of a layer by its name in the layer's tar. Reading it does not set its time of last access, which would
 /// be a write to the device for each file: that needs its owner's rights.
 pub(crate) fn open(root: BorrowedFd<'_>, name: &[u8]) -> io::Result<Passing> {
+    // A `..` takes the name before it away, as when it was unpacked: there need be no such directory.
+    let mut cleaned = Vec::new();
+    let name = match name.windows(2).any(|pair| pair == b"..") {
+        true => {
+            crate::unpack::clean(name, &mut cleaned);
+            &cleaned
+        }
+        false => name,
+    };
     let name = Path::new(OsStr::from_bytes(name));
     passing(|flags| resolve::open(root, name, Scope::InRoot, flags, Mode::empty()))
 }

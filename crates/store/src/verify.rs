@@ -154,13 +154,14 @@ fn judge(
     tell: &mut dyn FnMut(&str, &str),
 ) -> Result<()> {
     let shown = String::from_utf8_lossy(&entry.name).into_owned();
-    let name = entry.name.strip_suffix(b"/").unwrap_or(&entry.name);
-    let path = Path::new(OsStr::from_bytes(name));
-    let Some(last) = path.file_name().map(OsStr::as_bytes) else {
+    // As it was unpacked: a `..` in the middle takes its name away, whether or not there is such a directory.
+    let name = cleaned(&entry.name);
+    let (parent, last) = crate::unpack::split(&name);
+    if last.is_empty() {
         return Ok(());
-    };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = resolve::open_directory(root.as_fd(), parent.unwrap_or(Path::new(".")), Scope::InRoot);
+    }
+    let parent = Path::new(OsStr::from_bytes(if parent.is_empty() { b"." } else { parent }));
+    let parent = resolve::open_directory(root.as_fd(), parent, Scope::InRoot);
     let Ok(parent) = parent else {
         tell(&shown, "missing, with its directory");
         return Ok(());
@@ -241,7 +242,9 @@ fn inode_difference(parent: &OwnedFd, name: &[u8], entry: &Entry, stat: &Stat) -
     if kind != FileType::Symlink && stat.st_mode & 0o7777 != entry.mode {
         return Some(format!("has mode {:o}, not {:o}", stat.st_mode & 0o7777, entry.mode));
     }
-    if (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid) {
+    // The last number is none: the kernel leaves the owner as it is.
+    let differs = |got: u32, wanted: u32| wanted != u32::MAX && got != wanted;
+    if differs(stat.st_uid, entry.uid) || differs(stat.st_gid, entry.gid) {
         let got = (stat.st_uid, stat.st_gid);
         return Some(format!(
             "belongs to {}:{}, not {}:{}",

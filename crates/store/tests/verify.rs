@@ -108,6 +108,42 @@ fn much_that_is_damaged_is_made_again() {
     assert_eq!(damage(&root, &layer, true), ["last: missing"]);
 }
 
+/// Names that lead up through directories that are not there, and an owner that is none, are what the layer has: it is
+/// whole, and its tar comes out of it.
+#[test]
+fn strange_names_and_owners_are_no_damage() {
+    if !root() {
+        return;
+    }
+    let nobody = Entry {
+        uid: u32::MAX,
+        gid: u32::MAX,
+        ..entry(Kind::Regular, "nobody", 0o644)
+    };
+    let tar = Tar::new()
+        .file("none/../up", &"up".repeat(3000))
+        .file("../../out", "out")
+        .file("/whole/./path", "path")
+        .file("none/../dir/..a", "dots")
+        .link(Kind::HardLink, "link", "none/../up")
+        .add(nobody, b"x")
+        .done();
+    let root = Root::new();
+    let layer = root.layer(None, &tar).unwrap();
+    for deep in [false, true] {
+        assert_eq!(damage(&root, &layer, deep), Vec::<String>::new());
+    }
+    let mut rebuilt = Vec::new();
+    root.store.layers.write_tar(&layer, &mut rebuilt).unwrap();
+    assert!(rebuilt == tar);
+    fs::remove_file(root.diff(&layer).join("out")).unwrap();
+    assert_eq!(damage(&root, &layer, true), ["../../out: missing"]);
+    let (unpacked, asked) = again(&root, &layer, &tar);
+    assert_eq!(asked, ["../../out"]);
+    unpacked.replace(&layer, || false).unwrap();
+    assert_eq!(damage(&root, &layer, true), Vec::<String>::new());
+}
+
 #[test]
 fn what_is_damaged_is_named_and_healed() {
     if !root() {

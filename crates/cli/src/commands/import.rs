@@ -37,9 +37,13 @@ fn run(cli: &Cli, parsed: &Parsed) -> Result<(), Failure> {
         .query_unless_empty("message", parsed.text("message"));
     if !name.is_empty() {
         let reference = requests::reference(name).map_err(Failure::new)?.or_latest();
-        request = request
-            .query("repo", reference.repository().familiar())
-            .query_unless_empty("tag", reference.tag().unwrap_or_default());
+        // A digest is for the daemon to refuse.
+        request = match reference.digest() {
+            Some(_) => request.query("repo", reference.familiar()),
+            None => request
+                .query("repo", reference.repository().familiar())
+                .query_unless_empty("tag", reference.tag().unwrap_or_default()),
+        };
     }
     for change in parsed.list("change") {
         request = request.query("changes", change);

@@ -5,15 +5,13 @@
 
 use crate::cancel::Cancel;
 use crate::error::{Context, Error, Result};
-use crate::progress::Progress;
+use crate::progress::{Metered, Progress};
 use crate::{Engine, apply_delta};
-use api::progress::Message;
 use oci::config::ImageConfig;
 use oci::digest::Digest;
 use oci::tar::{Entry, Kind, Reader};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufReader, Read};
-use std::time::{Duration, Instant};
 use store::decompress::{Compression, Decompressed, sniff};
 use store::hash::{Hashing, sha256};
 use store::{ChainId, DiffId, LayerId, UnpackedLayer};
@@ -27,7 +25,7 @@ const LAYERS: usize = 4096;
 /// Links in a row.
 const LINKS: usize = 16;
 const BUFFER: usize = 64 * 1024;
-const PACE: Duration = Duration::from_millis(100);
+const LOADING: &str = "Loading layer";
 
 /// A layer of the archive.
 pub enum Layer {
@@ -221,20 +219,12 @@ impl Pass<'_> {
                 "invalid archive: too many layers, or two named {name}"
             )));
         }
-        let mut metered = Metered {
-            inner: content,
-            progress: self.progress,
-            id: short(&name),
-            at: 0,
-            size,
-            told: None,
-        };
         let layer = match self.find(&name) {
             Some((layer, diff)) => {
                 let digest = match digest_of(&name) {
-                    Some(_) => digest(&mut metered.inner)?,
+                    Some(_) => digest(content)?,
                     // A name that promises nothing: what counts is the tar in it.
-                    None => digest(&mut Decompressed::open(&mut metered.inner as &mut dyn Read)?)?,
+                    None => digest(&mut Decompressed::open(content)?)?,
                 };
                 verify(&name, &digest)?;
                 if digest_of(&name).is_none_or(|named| named != digest) && digest != diff {
@@ -246,6 +236,7 @@ impl Pass<'_> {
                 Layer::There(layer)
             }
             None => {
+                let mut metered = Metered::new(content, self.progress, short(&name), LOADING, size);
                 let unpacked = unpack(self.engine, &mut metered, &name, compressed)?;
                 metered.tell(true)?;
                 let diff = unpacked.outcome().diff_id.0.clone();
@@ -270,14 +261,7 @@ impl Pass<'_> {
             return Ok(());
         }
         self.contents.remember(key.len())?;
-        let mut metered = Metered {
-            inner: content,
-            progress: self.progress,
-            id: short(name),
-            at: 0,
-            size,
-            told: None,
-        };
+        let mut metered = Metered::new(content, self.progress, short(name), LOADING, size);
         let mut hashing = Hashing::new(&mut metered);
         let made = apply_delta::unpack_alone(self.engine, &target, &mut hashing);
         match made {
@@ -410,36 +394,6 @@ fn short(name: &str) -> String {
     match part {
         Some(hex) => hex[..12].to_string(),
         None => name.chars().take(12).collect(),
-    }
-}
-
-/// Tells how far a layer is.
-struct Metered<'a> {
-    inner: &'a mut dyn Read,
-    progress: &'a Progress,
-    id: String,
-    at: u64,
-    size: u64,
-    told: Option<Instant>,
-}
-
-impl Metered<'_> {
-    fn tell(&mut self, now: bool) -> Result<()> {
-        if !now && self.told.is_some_and(|at| at.elapsed() < PACE) {
-            return Ok(());
-        }
-        self.told = Some(Instant::now());
-        self.progress
-            .send(&Message::bytes(&self.id, "Loading layer", self.at, self.size))
-    }
-}
-
-impl Read for Metered<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(out)?;
-        self.at += n as u64;
-        self.tell(false).map_err(io::Error::other)?;
-        Ok(n)
     }
 }
 

@@ -86,7 +86,7 @@ pub fn tagged(name: &str) -> Result<Reference> {
     match Reference::parse(name) {
         Ok(reference) if reference.digest().is_none() && reference.tag().is_some() => Ok(reference),
         Ok(_) => Err(Error::invalid(format!("invalid tag \"{name}\""))),
-        Err(error) => Err(Error::invalid(format!("invalid tag \"{name}\": {error}"))),
+        Err(error) => Err(Error::invalid(error.to_string())),
     }
 }
 
@@ -96,18 +96,29 @@ fn blob(digest: &Digest) -> String {
 
 fn oci_images(contents: &Contents, index: &Index, platform: &Platform) -> Result<Vec<Image>> {
     let mut images: Vec<Image> = Vec::new();
+    let is_for = |descriptor: &Descriptor| descriptor.platform.as_ref().is_some_and(|p| platform.rank(p).is_some());
     for descriptor in &index.manifests {
         // What describes an image beside it, as buildkit's attestations do, is none.
         let unknown = descriptor.platform.as_ref().is_some_and(|p| p.os == "unknown");
         // A file of deltas has the targets of several platforms, of which one is wanted.
-        let other = contents.has_deltas() && descriptor.platform.as_ref().is_some_and(|p| platform.rank(p).is_none());
+        let other = contents.has_deltas() && descriptor.platform.is_some() && !is_for(descriptor);
         if unknown || other || descriptor.artifact_type.is_some() {
+            continue;
+        }
+        let name = oci_name(descriptor);
+        // One name for the images of several platforms means that of this one.
+        let same = |other: &&Descriptor| name.is_some() && oci_name(other) == name && is_for(other);
+        let best = index.manifests.iter().filter(same).reduce(|best, next| {
+            let rank = |d: &Descriptor| d.platform.as_ref().and_then(|p| platform.rank(p));
+            if rank(next) > rank(best) { next } else { best }
+        });
+        if best.is_some_and(|best| best.digest != descriptor.digest) {
             continue;
         }
         let Some(mut image) = oci_image(contents, descriptor, platform, 0)? else {
             continue;
         };
-        image.names = oci_name(descriptor).into_iter().collect();
+        image.names = name.into_iter().collect();
         match images.iter_mut().find(|known| known.config == image.config) {
             Some(known) => known.names.append(&mut image.names),
             None => images.push(image),

@@ -1,6 +1,6 @@
 //! `POST /images/load`: loads images from an archive.
 
-use super::{Late, platform_of};
+use super::platform_of;
 use crate::route::{Answer, Request, Route, drain};
 use engine::Engine;
 use engine::error::Result;
@@ -20,8 +20,7 @@ fn run(engine: &Arc<Engine>, mut request: Request) -> Result<Answer> {
     let (engine, cancel) = (engine.clone(), request.cancel.clone());
     let mut body = std::mem::replace(&mut request.body, Box::new(std::io::empty()));
     Ok(Answer::json_stream(move |out| {
-        let late = Late::new(out);
-        let progress = Progress::new(Box::new(late.clone()));
+        let progress = Progress::new(out);
         let wanted = load::Request {
             archive: &mut body,
             platform: platform.as_ref(),
@@ -31,11 +30,7 @@ fn run(engine: &Arc<Engine>, mut request: Request) -> Result<Answer> {
         if loaded.is_err() && !cancel.is_set() {
             drain(&mut body);
         }
-        loaded.inspect_err(|error| {
-            // Before the first line the error is the answer, after it the last line.
-            if late.begun() {
-                progress.error(error);
-            }
-        })
+        // As with Docker always a line: clients look for it there, whatever the status.
+        loaded.inspect_err(|error| progress.error(error))
     }))
 }
