@@ -173,16 +173,36 @@ fn words(text: &str) -> Vec<&str> {
     list
 }
 
+/// Longest that a word may become, in bytes: as long a string of its environment a process can be given (`MAX_ARG_STRLEN`). Each
+/// change may double what an earlier one made.
+const LONGEST: usize = 128 << 10;
+
+/// Substitutions in one another.
+const DEEPEST: u32 = 64;
+
 /// What a word means: without quotes and backslashes, with the environment's values.
 fn expand(text: &str, env: &BTreeMap<String, String>) -> Result<String> {
-    expand_until(&mut text.chars().peekable(), None, env)
+    expand_until(&mut text.chars().peekable(), None, env, 0)
 }
 
 type Chars<'a> = Peekable<std::str::Chars<'a>>;
 
-fn expand_until(chars: &mut Chars<'_>, end: Option<char>, env: &BTreeMap<String, String>) -> Result<String> {
+fn expand_until(
+    chars: &mut Chars<'_>,
+    end: Option<char>,
+    env: &BTreeMap<String, String>,
+    depth: u32,
+) -> Result<String> {
     let (mut word, mut quote) = (String::new(), None);
+    if depth > DEEPEST {
+        return Err(Error::invalid(format!(
+            "more than {DEEPEST} substitutions in one another"
+        )));
+    }
     while let Some(c) = chars.next() {
+        if word.len() > LONGEST {
+            return Err(Error::invalid(format!("a value is longer than {LONGEST} bytes")));
+        }
         match (c, quote) {
             (c, None) if Some(c) == end => return Ok(word),
             ('\\', None | Some('"')) => match chars.next() {
@@ -192,7 +212,7 @@ fn expand_until(chars: &mut Chars<'_>, end: Option<char>, env: &BTreeMap<String,
             },
             ('\'' | '"', None) => quote = Some(c),
             (c, Some(q)) if c == q => quote = None,
-            ('$', None | Some('"')) => word += &value(chars, env)?,
+            ('$', None | Some('"')) => word += &value(chars, env, depth)?,
             (c, _) => word.push(c),
         }
     }
@@ -205,7 +225,7 @@ fn expand_until(chars: &mut Chars<'_>, end: Option<char>, env: &BTreeMap<String,
 }
 
 /// What stands for `NAME`, `{NAME}`, `{NAME:-word}`, `{NAME:+word}` or `{NAME:?word}` behind a `$`.
-fn value(chars: &mut Chars<'_>, env: &BTreeMap<String, String>) -> Result<String> {
+fn value(chars: &mut Chars<'_>, env: &BTreeMap<String, String>, depth: u32) -> Result<String> {
     let braced = chars.next_if_eq(&'{').is_some();
     let mut name = String::new();
     while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
@@ -237,7 +257,7 @@ fn value(chars: &mut Chars<'_>, env: &BTreeMap<String, String>) -> Result<String
         }
         None => return Err(bad()),
     };
-    let word = expand_until(chars, Some('}'), env)?;
+    let word = expand_until(chars, Some('}'), env, depth + 1)?;
     match (kind, given) {
         ('-', false) | ('+', true) => Ok(word),
         ('?', false) => Err(Error::invalid(format!(
@@ -452,6 +472,17 @@ mod tests {
         assert_eq!(labels, ["a b=c", "cost=5$", "next=line"]);
         assert_eq!(config.volumes.unwrap().into_keys().collect::<Vec<_>>(), ["/v/1"]);
         assert_eq!(config.working_dir, "/a/../b");
+    }
+
+    #[test]
+    fn neither_deep_nor_long_without_end() {
+        let deep = format!("ENV B={}", "${A:+".repeat(30_000));
+        assert!(after(&[&deep]).unwrap_err().to_string().contains("in one another"));
+        let nested = format!("ENV B={}x{}", "${A:+".repeat(60), "}".repeat(60));
+        assert!(after(&[&nested]).unwrap().env.unwrap().contains(&"B=x".to_string()));
+        // Each makes it four times as long.
+        let doubling: Vec<&str> = std::iter::repeat_n("ENV A=$A$A$A$A.", 40).collect();
+        assert!(after(&doubling).unwrap_err().to_string().contains("longer than"));
     }
 
     /// The command of the container was for its own entrypoint.

@@ -21,7 +21,7 @@ impl Registry {
     /// Asks for the file at `url`.
     pub fn fetch(&self, url: &str, cancel: &Cancel) -> Result<Fetched> {
         let parsed = Url::parse(url).ok_or_else(|| Error::Protocol(format!("invalid URL {url:?}")))?;
-        let response = self.0.follow(&mut Send::get(parsed, false), cancel)?;
+        let response = self.0.follow(&mut Send::get(parsed, false, None), cancel)?;
         if response.status >= 400 {
             let mut text = Vec::new();
             // What cannot be read of it is not told.
