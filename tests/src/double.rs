@@ -221,13 +221,14 @@ fn answer(
     };
     match fault {
         Fault::Slow(rate) => {
-            let piece = usize::try_from(rate / 20).unwrap_or(1).max(1);
+            // As a network gives it: little at a time.
+            let piece = usize::try_from(rate / 200).unwrap_or(1).max(1);
             for piece in blob[start..end].chunks(piece) {
                 out.write_all(piece)?;
                 if let Ok(mut sent) = sent.lock() {
                     *sent += piece.len() as u64;
                 }
-                std::thread::sleep(Duration::from_millis(50));
+                std::thread::sleep(Duration::from_millis(5));
             }
         }
         _ => {

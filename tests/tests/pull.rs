@@ -429,10 +429,10 @@ fn cut_ten_times(g: &Ground, flags: &[&str], rate: u64, image: &Image) {
     assert_eq!(daemon.left_behind(), Vec::<String>::new());
 }
 
-/// 160 MB in two blobs: large beside what a cut may cost.
+/// 120 MB in two blobs: large beside what a cut may cost.
 #[test]
 fn a_pull_cut_ten_times_downloads_little_twice() {
-    ground::run(|g| cut_ten_times(g, &[], 30_000_000, &large(60, 60_000_000, 40_000_000)));
+    ground::run(|g| cut_ten_times(g, &[], 15_000_000, &large(40, 45_000_000, 35_000_000)));
 }
 
 /// The network gives more than is taken, so that bytes wait in the kernel, and a cut loses them. 60 MB.

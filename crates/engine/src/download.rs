@@ -9,17 +9,21 @@ use oci::manifest::Descriptor;
 use registry::{BlobError, BlobReader, Repository};
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use store::UnpackedLayer;
 
 /// Bytes of a chunk between a download and the unpacking.
 const CHUNK: usize = 64 << 10;
 /// Chunks that a download may be ahead.
 const AHEAD: usize = 8;
+/// Chunks that are fetched before the unpacking begins: enough to be on the way, little to come again after a cut.
+const BEFORE: usize = 2;
 
 /// A blob that is being fetched. Dropped, it ends the thread at the next chunk.
 pub(crate) struct Download {
     chunks: Receiver<Chunk>,
+    /// Dropped when the unpacking begins.
+    waiting: Sender<()>,
     meter: Arc<Meter>,
 }
 
@@ -35,6 +39,7 @@ impl Download {
     ) -> Result<Download> {
         let pace = engine.pace.clone();
         let (send, receive) = sync_channel(AHEAD);
+        let (waiting, begun) = channel::<()>();
         let (repository, descriptor, told) = (repository.clone(), descriptor.clone(), meter.clone());
         std::thread::Builder::new()
             .name("download".into())
@@ -46,15 +51,28 @@ impl Download {
                     true => Err(BlobError::Cancelled),
                     false => repository.blob_from(&descriptor, offset),
                 };
+                let mut count = 0;
+                let deliver = |bytes| {
+                    count += 1;
+                    if count > BEFORE {
+                        // Nothing is ever sent: it waits for the other end to go.
+                        let _ = begun.recv();
+                    }
+                    send.send(Chunk::Bytes(bytes)).is_ok()
+                };
                 let end = match reader {
-                    Ok(reader) => download(reader, &pace, &told, &turn, &send),
+                    Ok(reader) => download(reader, &pace, &told, &turn, deliver),
                     Err(e) => Chunk::Failed(e),
                 };
                 // A receiver that is gone has failed already, and says why.
                 let _ = send.send(end);
             })
             .context("start a thread for a download")?;
-        Ok(Download { chunks: receive, meter })
+        Ok(Download {
+            chunks: receive,
+            waiting,
+            meter,
+        })
     }
 
     /// Has a layer made of what arrives.
@@ -64,6 +82,7 @@ impl Download {
         make: impl FnOnce(&mut Watched<'_>) -> store::Result<UnpackedLayer>,
     ) -> Result<UnpackedLayer, Failure> {
         let mut failure = None;
+        drop(self.waiting);
         let mut watched = Watched {
             inner: Chunks {
                 receive: self.chunks,
@@ -98,7 +117,14 @@ enum Chunk {
     Failed(BlobError),
 }
 
-fn download(mut reader: BlobReader, pace: &Pace, meter: &Meter, turn: &Turn, send: &SyncSender<Chunk>) -> Chunk {
+/// Gives what comes to `deliver` in chunks, which says if there is still somebody who wants them.
+fn download(
+    mut reader: BlobReader,
+    pace: &Pace,
+    meter: &Meter,
+    turn: &Turn,
+    mut deliver: impl FnMut(Box<[u8]>) -> bool,
+) -> Chunk {
     let cancel = reader.cancel_handle();
     let mut noticed = meter.clone_for_retry();
     reader.on_retry(move |retry| noticed(retry.wait));
@@ -110,7 +136,7 @@ fn download(mut reader: BlobReader, pace: &Pace, meter: &Meter, turn: &Turn, sen
                 Ok(0) => {
                     if filled > 0 {
                         let rest = Box::from(&buffer[..filled]);
-                        if send.send(Chunk::Bytes(rest)).is_err() {
+                        if !deliver(rest) {
                             return Chunk::Failed(BlobError::Cancelled);
                         }
                     }
@@ -129,7 +155,7 @@ fn download(mut reader: BlobReader, pace: &Pace, meter: &Meter, turn: &Turn, sen
             meter.advance(reader.offset());
             turn.left(reader.size() - reader.offset());
         }
-        if send.send(Chunk::Bytes(buffer)).is_err() {
+        if !deliver(buffer) {
             return Chunk::Failed(BlobError::Cancelled);
         }
     }

@@ -50,11 +50,12 @@ pub struct Outcome {
     pub entries: u64,
 }
 
-/// Tar bytes between two checkpoints that only have to outlive this process: they cost 33 KB in memory each, so there are more
-/// of them where bytes come slowly, and are dear to fetch again.
+/// Tar bytes between two checkpoints that only have to outlive this process: they cost 33 KB in memory each. There are more
+/// of them where bytes come slowly, and are dear to fetch again: those take a fiftieth of the time at most.
 const CHECKPOINT_EVERY: u64 = 1 << 20;
 const CHECKPOINT_SLOWLY: u64 = 128 << 10;
-const SLOWLY: Duration = Duration::from_millis(50);
+const SLOWLY: Duration = Duration::from_millis(20);
+const SHARE: u32 = 50;
 
 /// The same where a delta is what would come again. From the first one on its bytes are kept as they come, and then
 /// another one saves only work.
@@ -210,6 +211,8 @@ struct Pauses {
     last: u64,
     is_first: bool,
     noted: Instant,
+    /// How long that took.
+    took: Duration,
     length: Option<Length>,
 }
 
@@ -221,6 +224,7 @@ impl Pauses {
             is_first: true,
             last: from.map_or(0, |place| place.tar),
             noted: Instant::now(),
+            took: Duration::ZERO,
             length,
         }
     }
@@ -234,7 +238,10 @@ impl Pauses {
         let is_due = match (self.of_delta, self.is_first) {
             (true, true) => came >= CHECKPOINT_EVERY,
             (true, false) => came >= CHECKPOINT_EVERY_OF_DELTA,
-            (false, _) => came >= CHECKPOINT_EVERY || (came >= CHECKPOINT_SLOWLY && self.noted.elapsed() >= SLOWLY),
+            (false, _) if (CHECKPOINT_SLOWLY..CHECKPOINT_EVERY).contains(&came) => {
+                self.noted.elapsed() >= SLOWLY.max(self.took * SHARE)
+            }
+            (false, _) => came >= CHECKPOINT_EVERY,
         };
         (self.keeper.is_some() && is_due).then_some(false)
     }
@@ -291,7 +298,7 @@ impl Pauses {
             return Ok(None);
         };
         let tar = reader.position();
-        (self.last, self.noted, self.is_first) = (tar, Instant::now(), false);
+        let begun = Instant::now();
         let split_lines = reader.tap_mut().mark().doing("write", "tar-split")?;
         let split_bytes = reader.tap_mut().out_mut().mark().doing("write", "tar-split")?;
         let place = Place {
@@ -300,7 +307,10 @@ impl Pauses {
             split_lines,
             file,
         };
-        keeper.keep(place, is_last)
+        let pending = keeper.keep(place, is_last)?;
+        (self.last, self.is_first) = (tar, false);
+        (self.noted, self.took) = (Instant::now(), begun.elapsed());
+        Ok(pending)
     }
 }
 
