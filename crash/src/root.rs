@@ -52,8 +52,6 @@ pub fn open(root: &Path) -> Result<Arc<Engine>> {
         experimental: false,
         debug: false,
         hosts: Vec::new(),
-        insecure_registries: Vec::new(),
-        mirrors: Vec::new(),
         bridge: "none".into(),
         iptables: false,
         default_cgroupns: String::new(),

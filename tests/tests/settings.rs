@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tests::client::within;
 use tests::daemon::{Daemon, Kind, Options};
 use tests::image::{Image, Layer, Tar};
 use tests::{Ground, ground};
@@ -376,5 +378,54 @@ fn what_is_not_there_is_refused() {
             assert!(said.contains(words), "{flags:?} {keys}: {said}");
             assert!(!root.exists(), "{flags:?} {keys}");
         }
+    });
+}
+
+/// A reload said `Reset Max Concurrent Downloads: 1` and changed nothing; `info` showed the mirrors of the start.
+#[test]
+fn a_reload_counts() {
+    ground::run(|g| {
+        let layers = (0..3).map(|n| Layer::gzip(&Tar::default().file(&format!("f{n}"), 0o644, b"x").bytes()));
+        let image = Image::new(layers.collect(), json!({}));
+        let reference = g.registry.push("me/three", "1", &image).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |config: Value| std::fs::write(file.path(), config.to_string()).unwrap();
+        write(json!({"max-concurrent-downloads": 3}));
+        let daemon = g.start(Kind::Ours, &["--config-file", &file.path().display().to_string()]);
+        let waiting = || {
+            let said = daemon.docker().ok(&["pull", &reference]);
+            daemon.docker().ok(&["rmi", &reference]);
+            said.matches(": Waiting").count()
+        };
+        let reload = |reloads: usize| {
+            let pid = rustix::process::Pid::from_raw(daemon.pid().cast_signed()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+            let done = || daemon.log().matches("eload").count() >= reloads;
+            assert!(within(Duration::from_secs(10), done), "{}", daemon.log());
+        };
+        let registries = || {
+            let format =
+                "{{json .RegistryConfig.Mirrors}} {{(index .RegistryConfig.IndexConfigs \"reg.example:5000\").Secure}}";
+            daemon.docker().run(&["info", "--format", format]).out
+        };
+        assert_eq!(waiting(), 0);
+        write(json!({
+            "max-concurrent-downloads": 1,
+            "insecure-registries": ["reg.example:5000"],
+            "registry-mirrors": ["https://mirror.example"],
+        }));
+        reload(1);
+        assert_eq!(waiting(), 2);
+        let now = registries();
+        assert_eq!(now.trim(), "[\"https://mirror.example/\"] false");
+        // What cannot be read changes nothing.
+        write(json!({"registry-mirrors": ["https://u:secret@mirror.example"]}));
+        reload(2);
+        let log = daemon.log();
+        assert!(
+            log.contains("invalid mirror: username/password not allowed in URI") && !log.contains("secret"),
+            "{log}"
+        );
+        assert_eq!((waiting(), registries()), (2, now));
     });
 }

@@ -1,6 +1,7 @@
 //! The client's own configuration: `config.json`, where it lies, and the credentials in it.
 
 use crate::credentials::Helper;
+use oci::base64;
 use serde_json::{Map, Value as Json, json};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub struct Credentials {
     pub username: String,
     pub password: String,
     pub identity_token: String,
+    /// Is sent to the registry as it is; no login makes one.
+    pub registry_token: String,
 }
 
 impl Config {
@@ -107,8 +110,9 @@ impl Config {
             username: text("username"),
             password: text("password"),
             identity_token: text("identitytoken"),
+            registry_token: text("registrytoken"),
         };
-        if let Some(decoded) = decode(&text("auth"))
+        if let Some(decoded) = base64::decode_any(&text("auth")).and_then(|pair| String::from_utf8(pair).ok())
             && let Some((user, password)) = decoded.split_once(':')
         {
             found.username = user.to_string();
@@ -143,7 +147,7 @@ impl Config {
         }
         let mut entry = Map::new();
         let pair = format!("{}:{}", credentials.username, credentials.password);
-        entry.insert("auth".into(), json!(encode(pair.as_bytes(), false)));
+        entry.insert("auth".into(), json!(base64::encode(pair.as_bytes())));
         if !credentials.identity_token.is_empty() {
             entry.insert("identitytoken".into(), json!(credentials.identity_token));
         }
@@ -158,14 +162,27 @@ impl Config {
         self.save().map(|()| !credentials.password.is_empty())
     }
 
-    /// Forgets credentials; says whether there were any.
+    /// Forgets credentials, also those that were kept under a URL; says whether there were any.
     pub fn erase(&mut self, host: &str) -> io::Result<bool> {
         let server = key(host);
+        let urls = match server == HUB {
+            true => Vec::new(),
+            false => vec![format!("http://{server}"), format!("https://{server}")],
+        };
         if let Some(helper) = self.helper(&server) {
-            Helper(helper).erase(&server)?;
+            let helper = Helper(helper);
+            helper.erase(&server)?;
+            for url in &urls {
+                // Some helpers take it for an error that there is nothing of that name.
+                let _ = helper.erase(url);
+            }
         }
-        let auths = self.json.get_mut("auths").and_then(Json::as_object_mut);
-        let had = auths.is_some_and(|auths| auths.remove(&key(host)).is_some());
+        let mut had = false;
+        if let Some(auths) = self.json.get_mut("auths").and_then(Json::as_object_mut) {
+            for name in std::iter::once(&server).chain(&urls) {
+                had |= auths.remove(name).is_some();
+            }
+        }
         if had {
             self.save()?;
         }
@@ -203,51 +220,15 @@ fn key(host: &str) -> String {
 fn auth_header(credentials: Option<&Credentials>, host: &str) -> String {
     let json = match credentials {
         None => "{}".to_string(),
+        Some(c) if !c.registry_token.is_empty() => {
+            json!({"registrytoken": c.registry_token, "serveraddress": key(host)}).to_string()
+        }
         Some(c) if !c.identity_token.is_empty() => {
             json!({"identitytoken": c.identity_token, "serveraddress": key(host)}).to_string()
         }
         Some(c) => json!({"username": c.username, "password": c.password, "serveraddress": key(host)}).to_string(),
     };
-    encode(json.as_bytes(), true)
-}
-
-const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn encode(bytes: &[u8], url: bool) -> String {
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for i in 0..4 {
-            if i > chunk.len() {
-                out.push('=');
-                continue;
-            }
-            let digit = char::from(STANDARD[(word >> (18 - 6 * i) & 63) as usize]);
-            out.push(match digit {
-                '+' if url => '-',
-                '/' if url => '_',
-                digit => digit,
-            });
-        }
-    }
-    out
-}
-
-fn decode(text: &str) -> Option<String> {
-    let digits = text.trim_end_matches('=');
-    if digits.is_empty() {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    for chunk in digits.as_bytes().chunks(4) {
-        let mut word = 0u32;
-        for byte in chunk {
-            word = word << 6 | u32::try_from(STANDARD.iter().position(|digit| digit == byte)?).ok()?;
-        }
-        word <<= 6 * (4 - chunk.len());
-        bytes.extend_from_slice(&word.to_be_bytes()[1..chunk.len()]);
-    }
-    String::from_utf8(bytes).ok()
+    base64::encode_url(json.as_bytes())
 }
 
 #[cfg(test)]
@@ -285,6 +266,19 @@ mod tests {
     }
 
     #[test]
+    fn a_registrys_token_and_names_that_are_urls() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = r#"{"auths":{"tok:1":{"registrytoken":"t","auth":"YTpi"},"https://reg:5000":{"auth":"YTpi"}}}"#;
+        std::fs::write(dir.path().join("config.json"), file).unwrap();
+        let mut config = Config::load(dir.path().to_path_buf());
+        let sent = base64::decode_any(&config.auth_header("tok:1")).unwrap();
+        assert_eq!(sent, br#"{"registrytoken":"t","serveraddress":"tok:1"}"#);
+        assert!(config.credentials("reg:5000").is_some());
+        assert!(config.erase("reg:5000").unwrap());
+        assert_eq!(config.credentials("reg:5000"), None);
+    }
+
+    #[test]
     fn helpers_by_server_and_text_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let file = "{\"credHelpers\":{\"reg:5000\":\"../evil\"},\"psFormat\":\"a  b\"}";
@@ -303,19 +297,5 @@ mod tests {
             written.contains("\"a  b\"") && written.contains("\n\t\"auths\""),
             "{written}"
         );
-    }
-
-    #[test]
-    fn base64() {
-        for (plain, text) in [
-            ("", ""),
-            ("a", "YQ=="),
-            ("ab", "YWI="),
-            ("abc", "YWJj"),
-            ("a:b", "YTpi"),
-        ] {
-            assert_eq!(encode(plain.as_bytes(), false), text);
-            assert_eq!(decode(text).unwrap_or_default(), plain);
-        }
     }
 }

@@ -240,6 +240,7 @@ fn reload(engine: &Arc<Engine>, args: &[String]) {
     log::info!("Reset Max Concurrent Downloads: {}", settings.engine.limits.downloads);
     log::info!("Reset Max Concurrent Uploads: {}", settings.engine.limits.uploads);
     engine.set_registry(settings.registry);
+    engine.set_limits(settings.engine.limits);
     let attributes = [("name".to_string(), engine::info::hostname())].into();
     engine.events.emit("daemon", "reload", "balena", attributes);
     log::info!("Reloaded configuration");

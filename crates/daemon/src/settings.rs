@@ -109,8 +109,6 @@ impl Settings {
             experimental: given.flag("experimental", false),
             debug: given.flag("debug", false),
             hosts: hosts.clone(),
-            insecure_registries: insecure.clone(),
-            mirrors: mirrors.clone(),
             bridge: given.text("bridge", "balena0"),
             iptables: given.flag("iptables", true),
             default_cgroupns: given.text("default-cgroupns-mode", ""),

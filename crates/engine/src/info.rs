@@ -218,14 +218,17 @@ pub fn info(engine: &Engine) -> Value {
         runtimes.insert(ours.into(), json!({ "path": "balena-engine-runc" }));
     }
     runtimes.insert("bare".into(), json!({ "path": "" }));
-    let insecure = engine.config.insecure_registries.iter();
+    // As they are since the last reload.
+    let registry = engine.registry();
+    let mirrors = &registry.config().mirrors;
+    let insecure = registry.config().insecure.iter();
     let (mut cidrs, hosts): (Vec<String>, Vec<String>) = insecure.cloned().partition(|r| r.contains('/'));
     cidrs.extend(["::1/128".to_string(), "127.0.0.0/8".to_string()]);
     let of_host = |host: &String| json!({"Name": host, "Mirrors": [], "Secure": false, "Official": false});
     let mut index: BTreeMap<String, Value> = hosts.iter().map(|host| (host.clone(), of_host(host))).collect();
     index.insert(
         "docker.io".to_string(),
-        json!({"Name": "docker.io", "Mirrors": engine.config.mirrors, "Secure": true, "Official": true}),
+        json!({"Name": "docker.io", "Mirrors": mirrors, "Secure": true, "Official": true}),
     );
     let warnings: Vec<String> = Vec::new();
     let mut answer = json!({
@@ -279,7 +282,7 @@ pub fn info(engine: &Engine) -> Value {
         "RegistryConfig": {
             "InsecureRegistryCIDRs": cidrs,
             "IndexConfigs": index,
-            "Mirrors": engine.config.mirrors,
+            "Mirrors": mirrors,
         },
     });
     let rest = json!({

@@ -48,8 +48,6 @@ pub struct Config {
     pub experimental: bool,
     pub debug: bool,
     pub hosts: Vec<String>,
-    pub insecure_registries: Vec<String>,
-    pub mirrors: Vec<String>,
     /// The group of the socket, for `info` only.
     pub bridge: String,
     pub iptables: bool,
@@ -95,6 +93,7 @@ pub struct Engine {
     pub(crate) watch: Watch,
     pub(crate) pace: Pace,
     registry: RwLock<Registry>,
+    limits: RwLock<Limits>,
     /// The daemon is going down: nothing is restarted any more.
     pub(crate) closing: Mutex<bool>,
 }
@@ -114,6 +113,7 @@ impl Engine {
             watch: Watch::start().context("start watching containers")?,
             pace: Pace::new(config.limits.download_rate),
             registry: RwLock::new(Registry::new(registry)),
+            limits: RwLock::new(config.limits),
             closing: Mutex::new(false),
             config,
         }))
@@ -124,9 +124,19 @@ impl Engine {
         self.registry.read().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
+    /// What pulls and pushes are held to; of pulls' rate, what the daemon was started with counts.
+    pub fn limits(&self) -> Limits {
+        *self.limits.read().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Replaces the registry client, for a reload.
     pub fn set_registry(&self, config: registry::Config) {
         *self.registry.write().unwrap_or_else(|e| e.into_inner()) = Registry::new(config);
+    }
+
+    /// Replaces the limits, for pulls and pushes that begin from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write().unwrap_or_else(|e| e.into_inner()) = limits;
     }
 
     /// Says that the daemon is going down.

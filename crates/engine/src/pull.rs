@@ -461,7 +461,9 @@ fn fetch_layers(
     for job in &jobs {
         progress.status(job.short(), "Pulling fs layer")?;
     }
-    for job in jobs.iter().skip(engine.config.limits.downloads) {
+    // Of one pull it stays the same.
+    let downloads = engine.limits().downloads;
+    for job in jobs.iter().skip(downloads) {
         progress.status(job.short(), "Waiting")?;
     }
     // Downloads run ahead of the unpacking in a window of their own; leaving the scope early drops the receivers,
@@ -472,7 +474,7 @@ fn fetch_layers(
     let mut saved = Saved::default();
     let result: Result<()> = (|| {
         for index in 0..jobs.len() {
-            while next < jobs.len() && next < index + engine.config.limits.downloads.max(1) {
+            while next < jobs.len() && next < index + downloads.max(1) {
                 ahead.insert(next, begin(engine, repository, &mut jobs[next], progress)?);
                 next += 1;
             }

@@ -128,7 +128,7 @@ fn one(
     for job in &jobs {
         progress.status(&job.id, "Preparing")?;
     }
-    let uploads = engine.config.limits.uploads.max(1);
+    let uploads = engine.limits().uploads.max(1);
     for job in jobs.iter().skip(uploads) {
         progress.status(&job.id, "Waiting")?;
     }
@@ -372,7 +372,7 @@ fn send(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Descriptor> {
-    let attempts = engine.config.limits.upload_attempts;
+    let attempts = engine.limits().upload_attempts;
     let (mut attempt, mut upload) = (1, Upload::default());
     loop {
         let before = upload.kept();

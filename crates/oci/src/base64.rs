@@ -1,4 +1,4 @@
-//! Base64 (RFC 4648, section 4, padded) as Go's JSON writes byte strings.
+//! Base64 (RFC 4648, section 4, padded) as Go's JSON writes byte strings, and as HTTP headers carry credentials.
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -71,6 +71,29 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// The text of some bytes in the alphabet of URLs (section 5), padded.
+pub fn encode_url(bytes: &[u8]) -> String {
+    encode(bytes).replace('+', "-").replace('/', "_")
+}
+
+/// The bytes of a text that other people's programs wrote: in either alphabet, padded or not, with white space.
+pub fn decode_any(text: &str) -> Option<Vec<u8>> {
+    let mut plain: String = text
+        .chars()
+        .filter(|c| !matches!(c, '\r' | '\n' | ' ' | '\t'))
+        .map(|c| match c {
+            '-' => '+',
+            '_' => '/',
+            other => other,
+        })
+        .collect();
+    plain.truncate(plain.trim_end_matches('=').len());
+    while !plain.len().is_multiple_of(4) {
+        plain.push('=');
+    }
+    decode(&plain)
+}
+
 /// Marks what is no digit.
 const NONE: u8 = 0x80;
 /// Marks padding, which counts as zeros.
@@ -107,6 +130,29 @@ mod tests {
         assert_eq!(encode(b"hi"), "aGk=");
         for bad in ["a", "====", "aGk", "aG=k", "a===", "aGk=aGk=", "aG k"] {
             assert_eq!(decode(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn from_anywhere() {
+        for (plain, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("f", "Zg"),
+            ("fo", "Zm8="),
+            ("fo", "Zm8"),
+            ("foob", "Zm9v\r\nYg"),
+            ("f", "Zg="),
+        ] {
+            assert_eq!(decode_any(text).as_deref(), Some(plain.as_bytes()), "{text}");
+        }
+        assert_eq!(decode_any("-_-_"), decode("+/+/"));
+        assert_eq!(
+            decode_any(&encode_url(&[0xfb, 0xff, 0xfe, 1])).unwrap(),
+            [0xfb, 0xff, 0xfe, 1]
+        );
+        for bad in ["a", "Zg==Zg", "Z!", "é"] {
+            assert_eq!(decode_any(bad), None, "{bad}");
         }
     }
 }

@@ -3,8 +3,7 @@
 use std::fmt;
 
 use json::Deserialize;
-
-use crate::base64;
+use oci::base64;
 
 /// Credentials for one registry.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
@@ -49,7 +48,7 @@ impl Auth {
     /// Reads the value of an `X-Registry-Auth` header: base64 (either alphabet, padded or not) of JSON.
     /// An empty value, and JSON without credentials, is anonymous.
     pub fn from_header(value: &str) -> Result<Auth, AuthHeaderError> {
-        let bytes = base64::decode(value.trim()).ok_or(AuthHeaderError::Base64)?;
+        let bytes = base64::decode_any(value.trim()).ok_or(AuthHeaderError::Base64)?;
         if bytes.trim_ascii().is_empty() {
             return Ok(Auth::Anonymous);
         }
@@ -60,7 +59,7 @@ impl Auth {
 
     /// Reads the credentials of each registry in an `X-Registry-Config` header (base64 of a JSON object).
     pub fn from_config_header(value: &str) -> Result<Vec<(String, Auth)>, AuthHeaderError> {
-        let bytes = base64::decode(value.trim()).ok_or(AuthHeaderError::Base64)?;
+        let bytes = base64::decode_any(value.trim()).ok_or(AuthHeaderError::Base64)?;
         if bytes.trim_ascii().is_empty() {
             return Ok(Vec::new());
         }
@@ -81,7 +80,7 @@ impl Auth {
             return Auth::IdentityToken(token);
         }
         let pair = given(wire.auth)
-            .and_then(|auth| base64::decode(&auth))
+            .and_then(|auth| base64::decode_any(&auth))
             .and_then(|b| String::from_utf8(b).ok());
         let pair = pair.as_deref().and_then(|pair| pair.split_once(':'));
         // A user alone is none: what goes with it stands in `auth`, if anywhere.

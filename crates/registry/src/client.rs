@@ -124,6 +124,11 @@ impl Registry {
         }))
     }
 
+    /// What it was made with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
     /// Opens a session with the repository a reference names. Does not connect yet.
     pub fn repository(&self, reference: &Reference, auth: Auth) -> Result<Repository, Error> {
         let domain = reference.repository().domain();

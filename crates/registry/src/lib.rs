@@ -8,7 +8,6 @@
 
 mod attach;
 mod auth;
-mod base64;
 mod blob;
 mod challenge;
 mod cidr;

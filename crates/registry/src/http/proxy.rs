@@ -3,8 +3,9 @@
 
 use std::net::IpAddr;
 
+use oci::base64;
+
 use super::url::{Scheme, Url, split_host_port};
-use crate::base64;
 use crate::cidr::Cidr;
 
 /// A proxy that speaks HTTP to us.
