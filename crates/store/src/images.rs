@@ -75,6 +75,20 @@ impl Images {
         })
     }
 
+    /// Says if there is no config but those that are served: none that was set aside, or is just being put.
+    pub(crate) fn are_all_served(&self) -> Result<bool> {
+        let contents = self.layout.image_contents();
+        for entry in fs::read_dir(&contents).doing("list", &contents)? {
+            let name = entry.doing("list", &contents)?.file_name();
+            let name = name.to_string_lossy();
+            let served = Digest::from_hex(&name).is_ok_and(|digest| self.index().contains_key(&ImageId(digest)));
+            if !served && !name.starts_with(durable::TMP) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn index(&self) -> MutexGuard<'_, BTreeMap<ImageId, Option<ChainId>>> {
         self.index.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

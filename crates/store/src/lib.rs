@@ -140,7 +140,7 @@ impl Store {
 
     /// Removes what no record refers to. May run at any time, on any thread; meant for the start, in the background.
     pub fn sweep(&self) -> Swept {
-        sweep::sweep(&self.layout, &self.layers, &self.rw)
+        sweep::sweep(&self.layout, &self.layers, &self.images, &self.rw)
     }
 
     /// `GraphDriver.Data` of an image's inspect, from its topmost layer.

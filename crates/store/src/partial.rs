@@ -7,17 +7,15 @@ use crate::layout::Layout;
 use crate::overlay;
 use crate::restart::Compression;
 use crate::spool::Spool;
+use crate::sweep::STALE;
 use oci::digest::Digest;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Kept at most, the latest ones: one pull leaves one behind.
 const KEPT: usize = 4;
-
-/// Kept as long as this after its last checkpoint.
-const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The right to pull a layer with checkpoints, and what an earlier pull left of it. Others who pull the same layer
 /// meanwhile do without.

@@ -5,6 +5,7 @@
 //! give are touched, so BuildKit's and other programs' directories stay.
 
 use crate::error::{Doing, Error, Result};
+use crate::images::Images;
 use crate::layers::{ChainId, Layers};
 use crate::layout::Layout;
 use crate::rw::RwLayers;
@@ -13,11 +14,15 @@ use oci::digest::Digest;
 use rustix::mount::UnmountFlags;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// Layers that are whole and that nobody needs are kept as long as parts of layers are: a pull that was cut finds them.
+pub(crate) const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What a sweep removed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Swept {
-    /// Directories of layers.
+    /// Directories of layers, whole layers that were not asked for in days among them.
     pub layers: u64,
     /// Short links in `overlay2/l` that led nowhere.
     pub links: u64,
@@ -29,10 +34,11 @@ pub struct Swept {
     pub errors: Vec<String>,
 }
 
-pub(crate) fn sweep(layout: &Layout, layers: &Layers, rw: &RwLayers) -> Swept {
+pub(crate) fn sweep(layout: &Layout, layers: &Layers, images: &Images, rw: &RwLayers) -> Swept {
     let mut swept = Swept::default();
     let done = [
         orphans(layout, layers, rw, &mut swept),
+        unused(layout, layers, images, &mut swept),
         links(layout, &mut swept),
         temporary(layout, layers, &mut swept),
         notes(layout, layers, &mut swept),
@@ -74,6 +80,36 @@ fn orphans(layout: &Layout, layers: &Layers, rw: &RwLayers, swept: &mut Swept) -
                 swept.bytes += bytes;
             }
             Err(error) => swept.errors.push(error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// Layers that a pull, a load or a commit made and that no image came to need. Only where all records were read, since an
+/// image that is set aside needs layers, too; and not beside BuildKit of Docker's, whose cache does.
+fn unused(layout: &Layout, layers: &Layers, images: &Images, swept: &mut Swept) -> Result<()> {
+    let is_aside = |directory: &Path| Ok::<_, Error>(list(directory)?.iter().any(|name| name.ends_with(".bad")));
+    let doubtful = layers.cache_ids().is_none()
+        || !images.are_all_served()?
+        || is_aside(&layout.mounts())?
+        || layout.root().join("buildkit/snapshots.db").exists();
+    // A pull that goes on slowly has whole layers that are older than its last part.
+    if doubtful || !partial::sweep(layout, layers)?.is_empty() {
+        return Ok(());
+    }
+    let now = SystemTime::now();
+    let all = layers.list();
+    for (chain, _) in &all {
+        let made = fs::metadata(layout.layer_record(chain)).and_then(|record| record.modified());
+        if !made.is_ok_and(|made| now.duration_since(made).is_ok_and(|age| age >= STALE)) {
+            continue;
+        }
+        let gone = layers.remove_unused(chain)?;
+        for (chain, info) in all.iter().filter(|(chain, _)| gone.contains(chain)) {
+            let (digest, bytes) = (chain.digest(), info.size);
+            log::info!("swept layer {digest}, {bytes} bytes, which no image needs");
+            swept.layers += 1;
+            swept.bytes += bytes;
         }
     }
     Ok(())

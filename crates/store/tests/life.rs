@@ -495,3 +495,49 @@ fn containers_records_and_the_blob_cache() {
     store.distribution.remove(&diff, &blob(30)).unwrap();
     assert_eq!(store.distribution.blobs(&diff).len(), 49);
 }
+
+/// What a pull, a load or a commit that was killed leaves whole is found by the next pull, but not for ever.
+#[test]
+fn layers_that_no_image_came_to_need_go_after_days() {
+    if !root() {
+        return;
+    }
+    let at = Root::new();
+    let (below, needed, own) = {
+        let below = at.layer(None, &Tar::new().file("below", "1").done()).unwrap();
+        let needed = at.layer(None, &Tar::new().file("needed", "2").done()).unwrap();
+        at.image(&[&needed]);
+        let above = at.layer(Some(below.chain_id()), &Tar::new().file("above", "333").done());
+        let above = above.unwrap().chain_id().clone();
+        (below.chain_id().clone(), needed.chain_id().clone(), above)
+    };
+    let at = at.reopen();
+    let records = at.path().join("image/overlay2/layerdb/sha256");
+    let age = |chain: &store::ChainId, days: u64| {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 24 * 3600);
+        let record = fs::File::open(records.join(chain.digest().hex())).unwrap();
+        record.set_modified(then).unwrap();
+    };
+    let is_there = |chain: &store::ChainId| at.store.layers.info(chain).is_some();
+    age(&needed, 400);
+    age(&below, 8);
+    age(&own, 6);
+    // Too young, or below one that is.
+    assert_eq!(at.store.sweep(), store::Swept::default());
+    age(&own, 8);
+    // Docker's BuildKit has references of its own, and an image that is set aside needs its layers.
+    let buildkit = at.path().join("buildkit");
+    fs::create_dir(&buildkit).unwrap();
+    fs::write(buildkit.join("snapshots.db"), "").unwrap();
+    assert_eq!(at.store.sweep(), store::Swept::default());
+    fs::remove_dir_all(&buildkit).unwrap();
+    let aside = at.path().join("image/overlay2/imagedb/content/sha256/x.bad");
+    fs::write(&aside, "").unwrap();
+    assert_eq!(at.store.sweep(), store::Swept::default());
+    fs::remove_file(&aside).unwrap();
+    let swept = at.store.sweep();
+    assert_eq!((swept.layers, swept.bytes, swept.errors.len()), (2, 4, 0));
+    assert!(!is_there(&own) && !is_there(&below) && is_there(&needed));
+    assert_eq!(at.overlays().len(), 1);
+    assert_eq!(at.store.sweep(), store::Swept::default());
+}
