@@ -25,6 +25,7 @@ pub(crate) struct Download {
     /// Dropped when the unpacking begins.
     waiting: Sender<()>,
     meter: Arc<Meter>,
+    _turn: Turn,
 }
 
 impl Download {
@@ -40,6 +41,7 @@ impl Download {
         let pace = engine.pace.clone();
         let (send, receive) = sync_channel(AHEAD);
         let (waiting, begun) = channel::<()>();
+        let wanted = turn.clone();
         let (repository, descriptor, told) = (repository.clone(), descriptor.clone(), meter.clone());
         std::thread::Builder::new()
             .name("download".into())
@@ -72,6 +74,7 @@ impl Download {
             chunks: receive,
             waiting,
             meter,
+            _turn: wanted,
         })
     }
 

@@ -19,12 +19,19 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) struct Queue {
     /// Bytes a second; 0 for no limit.
     rate: u64,
-    /// Every download so far: its place, and the bytes left of it.
-    downloads: Arc<Mutex<Vec<(usize, u64)>>>,
+    downloads: Arc<Mutex<Vec<Begun>>>,
 }
 
-/// One download in its queue. Dropped, it is over.
 #[derive(Debug)]
+struct Begun {
+    place: usize,
+    /// Bytes, until it is over.
+    left: Option<u64>,
+}
+
+/// One download in its queue. It is over when one of its clones is dropped: that of the thread which fetches, or that of
+/// whoever wanted it, for the thread may hang on the network for a minute before it notices that nobody does.
+#[derive(Clone, Debug)]
 pub(crate) struct Turn {
     queue: Queue,
     place: usize,
@@ -42,7 +49,10 @@ impl Queue {
     /// Takes a download of so many bytes. Those of lower places come before it; a second one of its place is another try.
     pub fn join(&self, place: usize, bytes: u64) -> Turn {
         let mut downloads = self.downloads.lock().unwrap_or_else(PoisonError::into_inner);
-        downloads.push((place, bytes));
+        downloads.push(Begun {
+            place,
+            left: Some(bytes),
+        });
         Turn {
             queue: self.clone(),
             place,
@@ -59,8 +69,8 @@ impl Turn {
             return None;
         }
         let downloads = self.queue.downloads.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = downloads.iter().filter(|(place, _)| *place < self.place);
-        let left = before.fold(0u64, |sum, (_, left)| sum.saturating_add(*left));
+        let before = downloads.iter().filter(|other| other.place < self.place);
+        let left = before.fold(0u64, |sum, other| sum.saturating_add(other.left.unwrap_or(0)));
         let over = left.saturating_sub(LEFT_BYTES.min(rate.saturating_mul(LEFT_TIME.as_secs())));
         (over > 0).then(|| Duration::from_millis(over.saturating_mul(1000) / rate).clamp(LOOK, LEFT_TIME))
     }
@@ -69,14 +79,17 @@ impl Turn {
     pub fn left(&self, bytes: u64) {
         if self.queue.rate > 0 {
             let mut downloads = self.queue.downloads.lock().unwrap_or_else(PoisonError::into_inner);
-            downloads[self.number].1 = bytes;
+            if let Some(left) = &mut downloads[self.number].left {
+                *left = bytes;
+            }
         }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.left(0);
+        let mut downloads = self.queue.downloads.lock().unwrap_or_else(PoisonError::into_inner);
+        downloads[self.number].left = None;
     }
 }
 
@@ -100,8 +113,9 @@ mod tests {
         assert_eq!(second.wait(), Some(Duration::from_millis(250)));
         first.left(512 << 10);
         assert_eq!((second.wait(), third.wait()), (None, Some(Duration::from_millis(97))));
-        // What failed is over, and is not over when it is tried once more.
-        drop(first);
+        // What nobody wants any more is over, whatever its thread still says; tried once more, it is not.
+        drop(first.clone());
+        first.left(9 << 20);
         assert_eq!((second.wait(), third.wait()), (None, None));
         let again = queue.join(0, 10 << 20);
         assert_eq!(again.wait(), None);
