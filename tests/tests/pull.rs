@@ -208,6 +208,33 @@ fn what_is_unchanged_costs_no_manifest() {
     });
 }
 
+/// One bad copy in a mirror's cache, and Docker Hub was never asked again.
+#[test]
+fn a_bad_mirror_is_not_the_last_word() {
+    ground::run(|g| {
+        let good = Double::start(two_layers(), Fault::None).unwrap();
+        for fault in [Fault::Corrupt, Fault::Truncated, Fault::Status(503), Fault::Status(404)] {
+            let bad = Double::start(two_layers(), fault).unwrap();
+            let mirrors = [bad.port, good.port].map(|port| format!("--registry-mirror=http://127.0.0.1:{port}"));
+            let daemon = g.start(
+                tests::daemon::Kind::Ours,
+                &[&mirrors[0], &mirrors[1], "--max-download-attempts=2"],
+            );
+            let said = daemon.docker().ok(&["pull", "me/app:1"]);
+            assert!(
+                said.contains("Status: Downloaded newer image for me/app:1"),
+                "{fault:?}: {said}"
+            );
+            assert!(!bad.requests().is_empty());
+        }
+        // Of the last there is, its own error.
+        let bad = Double::start(two_layers(), Fault::Corrupt).unwrap();
+        let daemon = g.daemon();
+        let ran = daemon.docker().run(&["pull", &bad.reference()]);
+        assert!(ran.err.contains("filesystem layer verification failed"), "{}", ran.err);
+    });
+}
+
 /// 404 says that there is no such image, to clients that then look no further.
 #[test]
 fn who_is_not_known_has_not_heard_that_there_is_no_image() {

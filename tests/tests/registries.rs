@@ -176,6 +176,7 @@ fn searching() {
             vec!["search", "--format", "{{json .}}", &term],
             vec!["search", "--limit", "-1", &term],
             vec!["search", "--limit", "300", &term],
+            vec!["search", "--filter", "stars=x", &term],
             vec!["search", "--filter", "what=x", &term],
             vec!["search", "--filter", "is-official=what", &term],
         ] {
@@ -187,6 +188,28 @@ fn searching() {
             assert!(
                 said.windows(2).all(|pair| pair[0] == pair[1]),
                 "{arguments:?}: {said:#?}"
+            );
+        }
+    });
+}
+
+/// Who gave no name was logged in as "", and refused as such by services that let anybody in.
+#[test]
+fn a_login_without_a_name() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let locked = Registry::with_password().unwrap();
+        for (registry, status, said) in [
+            (g.registry.port, 200, "Login Succeeded"),
+            (locked.port, 401, "no basic auth credentials"),
+        ] {
+            let login = json!({"serveraddress": format!("127.0.0.1:{registry}")});
+            let answer = daemon.api("POST", "/auth", &login.to_string());
+            let text = answer.text();
+            assert!(
+                answer.status == status && text.contains(said),
+                "{} {text}",
+                answer.status
             );
         }
     });

@@ -89,7 +89,29 @@ fn status(progress: &Progress, familiar: &str, newer: bool) -> Result<()> {
 /// Pulls one image; says whether the name stands for another one now.
 fn one(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Cancel) -> Result<(Digest, bool)> {
     let mut undo = Undo::new(engine);
-    let pulled = attempt(engine, request, &mut undo, progress, cancel);
+    let reference = request.reference;
+    let opened = engine.registry().repository(reference, request.auth.clone());
+    let mut repository = opened.map_err(|e| registry_error(e, reference))?;
+    let pulled = loop {
+        let handle = repository.cancel_handle();
+        cancel.on_set(move || handle.cancel());
+        let pulled = attempt(engine, &request, &repository, &mut undo, progress, cancel);
+        // A mirror that gives out what is wrong, or less, is not the last word; what came whole of it stays.
+        let next = match &pulled {
+            Err(error) if error.kind != Kind::Cancelled && !undo::is_full(error) => repository.past_mirror(),
+            _ => None,
+        };
+        match (next, &pulled) {
+            (Some(next), Err(error)) => {
+                log::info!(
+                    "pull of {}: a mirror fails, going past it: {error}",
+                    reference.familiar()
+                );
+                repository = next;
+            }
+            _ => break pulled,
+        }
+    };
     // What an interrupted pull leaves is of use to the next, unless it is what stands in its way.
     if !pulled.as_ref().is_err_and(undo::is_full) {
         undo.done();
@@ -99,22 +121,19 @@ fn one(engine: &Engine, request: Request<'_>, progress: &Progress, cancel: &Canc
 
 fn attempt(
     engine: &Engine,
-    request: Request<'_>,
+    request: &Request<'_>,
+    repository: &Repository,
     undo: &mut Undo<'_>,
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<(Digest, bool)> {
     let reference = request.reference;
-    let opened = engine.registry().repository(reference, request.auth);
-    let repository = opened.map_err(|e| registry_error(e, reference))?;
-    let handle = repository.cancel_handle();
-    cancel.on_set(move || handle.cancel());
     let platform = request.platform.unwrap_or(&engine.config.platform);
     let tag = reference
         .digest()
         .map_or(reference.tag().unwrap_or("latest").to_string(), |d| d.to_string());
     let name = reference.repository().path();
-    if let Some((digest, id, config)) = unchanged(engine, &repository, reference, platform)? {
+    if let Some((digest, id, config)) = unchanged(engine, repository, reference, platform)? {
         progress.status(&tag, format!("Pulling from {name}"))?;
         return finish(engine, reference, &digest, &config, id, None, progress);
     }
@@ -123,7 +142,7 @@ fn attempt(
         .map_err(|e| registry_error(e, reference))?;
     progress.status(&tag, format!("Pulling from {name}"))?;
     let top_digest = found.digest.clone();
-    let (manifest, manifest_bytes) = choose(&repository, found, reference, platform)?;
+    let (manifest, manifest_bytes) = choose(repository, found, reference, platform)?;
     let known = ImageId(manifest.config.digest.clone());
     // An image that is there whole needs nothing but its names.
     let (config_bytes, there) = match is_whole(engine, &known) {
@@ -137,7 +156,7 @@ fn attempt(
     let delta = balena_delta::Target::of(&config)?.filter(|_| !there);
     if let Some(target) = delta {
         check(&manifest, &config)?;
-        let id = by_balena_delta(engine, &repository, &manifest, &target, progress, cancel)?;
+        let id = by_balena_delta(engine, repository, &manifest, &target, progress, cancel)?;
         // A tag of it is one of the target; its digest is the delta's, and a name only for who asked by it.
         let by_digest = reference.digest().map(|_| reference);
         return finish(engine, reference, &top_digest, &target.config, id, by_digest, progress);
@@ -155,7 +174,7 @@ fn attempt(
                 digest: store::hash::sha256(&manifest_bytes),
                 config: &config,
             };
-            let top = fetch_layers(engine, &repository, &target, request.delta, progress, cancel)?;
+            let top = fetch_layers(engine, repository, &target, request.delta, progress, cancel)?;
             engine.store.images.put(&config_bytes, top.as_ref())?
         }
     };

@@ -43,7 +43,7 @@ pub fn search(
     for text in filters.get("stars").into_iter().flatten() {
         let wanted = text
             .parse()
-            .map_err(|_| Error::invalid(format!("invalid filter 'stars=[{text}]'")))?;
+            .map_err(|_| Error::invalid(format!("invalid filter 'stars={text}'")))?;
         stars = stars.max(wanted);
     }
     let asked = cancel_handle(cancel);

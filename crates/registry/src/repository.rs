@@ -204,6 +204,22 @@ impl Repository {
         self.0.cancel.clone()
     }
 
+    /// If what answered last is a mirror: a session with those that come after it, for when it gives out what is wrong.
+    pub fn past_mirror(&self) -> Option<Repository> {
+        let session = &self.0;
+        let at = *session.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = session.endpoints.get(at + 1..).filter(|rest| !rest.is_empty())?;
+        session.endpoints[at].mirror.then(|| {
+            Repository::new(
+                session.registry.clone(),
+                session.name.clone(),
+                rest.to_vec(),
+                session.auth.clone(),
+                Cancel::new(),
+            )
+        })
+    }
+
     /// The repository's name.
     pub fn name(&self) -> &Name {
         &self.0.name

@@ -1,7 +1,7 @@
 //! One connection to a server: TCP, through a proxy or not, with TLS or not, and the head of a message over it.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,12 @@ const HEAD_LIMIT: usize = 64 << 10;
 const BUFFER: usize = 16 << 10;
 /// Most notes on the way to an answer (1xx), as in Go.
 const MOST_NOTES: u32 = 5;
+/// Most addresses of a name that are tried.
+const MOST_ADDRESSES: usize = 16;
+/// How long the first address of a family is tried before the other family's; an answer takes less on most networks.
+const MOMENT: Duration = Duration::from_secs(1);
+/// Least that an address is tried for, as in Go.
+const LEAST: Duration = Duration::from_secs(2);
 /// How many stalls' time a handshake, a head, or an answer that is read whole may take: ten minutes, as a rule.
 const PATIENCE: u32 = 10;
 
@@ -127,10 +133,11 @@ impl Conn {
         };
         // Go says so of everything that goes wrong on the way to a proxy: the registry is not to blame.
         let by = if dial.proxy.is_some() { "proxyconnect tcp: " } else { "" };
-        let (tcp, round_trip) = connect(host, port, dial.connect_timeout).map_err(|message| DialError {
-            message: format!("{by}{message}"),
-            tls: false,
-        })?;
+        let (tcp, round_trip) =
+            connect(host, port, dial.connect_timeout, dial.cancel).map_err(|message| DialError {
+                message: format!("{by}{message}"),
+                tls: false,
+            })?;
         let io = |e: io::Error| DialError {
             message: go_words(&e),
             tls: false,
@@ -347,12 +354,17 @@ fn receive_buffer(rate: u64, round_trip: Duration) -> usize {
 }
 
 /// A connection, and how long the other side took to answer (RFC 9293 section 3.5).
-fn connect(host: &str, port: u16, timeout: Duration) -> Result<(TcpStream, Duration), String> {
-    let addresses = (host, port)
+fn connect(host: &str, port: u16, timeout: Duration, cancel: &Cancel) -> Result<(TcpStream, Duration), String> {
+    let addresses: Vec<SocketAddr> = (host, port)
         .to_socket_addrs()
-        .map_err(|_| format!("dial tcp: lookup {host}: no such host"))?;
+        .map_err(|_| format!("dial tcp: lookup {host}: no such host"))?
+        .take(MOST_ADDRESSES)
+        .collect();
     let mut last = format!("dial tcp: lookup {host}: no such host");
-    for address in addresses {
+    for (address, timeout) in attempts(&addresses, timeout) {
+        if cancel.is_cancelled() {
+            break;
+        }
         let begun = Instant::now();
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(tcp) => return Ok((tcp, begun.elapsed())),
@@ -361,6 +373,23 @@ fn connect(host: &str, port: u16, timeout: Duration) -> Result<(TcpStream, Durat
         }
     }
     Err(last)
+}
+
+/// Whom to try, in order, and for how long.
+///
+/// Where there are addresses of both families, the first of each has a moment before anything else: a network whose IPv6
+/// leads nowhere would cost the whole time for each connection. Then all share the time, as in Go.
+fn attempts(addresses: &[SocketAddr], timeout: Duration) -> Vec<(SocketAddr, Duration)> {
+    let first_of = |v6: bool| addresses.iter().position(|address| address.is_ipv6() == v6);
+    let mut plan = Vec::new();
+    if let (Some(v4), Some(v6)) = (first_of(false), first_of(true)) {
+        let short = MOMENT.min(timeout);
+        plan.extend([v4.min(v6), v4.max(v6)].map(|at| (addresses[at], short)));
+    }
+    let share = timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let share = share.max(LEAST.min(timeout));
+    plan.extend(addresses.iter().map(|address| (*address, share)));
+    plan
 }
 
 /// An I/O error as Go prints it: what Docker's users search for.
@@ -476,5 +505,28 @@ mod tests {
         ] {
             assert_eq!(receive_buffer(rate, round_trip), bytes, "{rate} {round_trip:?}");
         }
+    }
+
+    fn plan(addresses: &[&str]) -> Vec<(String, u64)> {
+        let addresses: Vec<SocketAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        attempts(&addresses, Duration::from_secs(30))
+            .into_iter()
+            .map(|(address, time)| (address.to_string(), time.as_secs()))
+            .collect()
+    }
+
+    #[test]
+    fn a_family_that_leads_nowhere_costs_a_moment() {
+        let (v4, other, v6) = ("10.0.0.1:443", "10.0.0.2:443", "[fd00::1]:443");
+        let of =
+            |list: &[(&str, u64)]| -> Vec<(String, u64)> { list.iter().map(|(a, t)| (a.to_string(), *t)).collect() };
+        assert_eq!(plan(&[v4]), of(&[(v4, 30)]));
+        assert_eq!(plan(&[v4, other]), of(&[(v4, 15), (other, 15)]));
+        assert_eq!(
+            plan(&[v6, v4, other]),
+            of(&[(v6, 1), (v4, 1), (v6, 10), (v4, 10), (other, 10)])
+        );
+        assert_eq!(plan(&[]), of(&[]));
+        assert!(plan(&[v4; 16]).iter().all(|(_, time)| *time == 2));
     }
 }

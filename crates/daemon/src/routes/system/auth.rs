@@ -23,12 +23,13 @@ struct Login {
 
 fn run(engine: &Arc<Engine>, mut request: Request) -> Result<Answer> {
     let login: Login = request.json()?;
-    let auth = match login.identitytoken.is_empty() {
-        false => Auth::IdentityToken(login.identitytoken),
-        true => Auth::Basic {
+    let auth = match (login.identitytoken.as_str(), login.username.as_str()) {
+        ("", "") => Auth::Anonymous,
+        ("", _) => Auth::Basic {
             user: login.username,
             password: login.password,
         },
+        (token, _) => Auth::IdentityToken(token.to_owned()),
     };
     let token = engine.registry().login(&login.serveraddress, auth).map_err(|e| {
         let kind = match e.kind() {
@@ -37,5 +38,7 @@ fn run(engine: &Arc<Engine>, mut request: Request) -> Result<Answer> {
         };
         Error::new(kind, e.to_string())
     })?;
-    Answer::json(&serde_json::json!({"Status": "Login Succeeded", "IdentityToken": token.unwrap_or_default()}))
+    Answer::json(
+        &serde_json::json!({"Status": "Login Succeeded", "IdentityToken": token.unwrap_or(login.identitytoken)}),
+    )
 }
