@@ -199,7 +199,8 @@ impl Pass<'_> {
         if head.starts_with(&delta::MAGIC) {
             return self.delta(&name, size, &head, &mut content);
         }
-        if is_layer(&head) {
+        // A tar of nothing at all is one, as for Docker.
+        if is_layer(&head) || head.is_empty() && name.ends_with(".tar") {
             let compressed = sniff(&head) != Compression::None;
             return self.layer(name, size, compressed, &mut content);
         }
