@@ -396,6 +396,34 @@ fn an_index_of_several_platforms() {
     });
 }
 
+/// A layer may be a file of no bytes.
+#[test]
+fn a_tar_of_nothing() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let docker = daemon.docker();
+        let image = Image::new(vec![Layer::plain(b""), Layer::plain(b"")], json!({}));
+        let name = |layer: &Layer| json!(format!("{}/layer.tar", layer.digest.trim_start_matches("sha256:")));
+        let names: Vec<Value> = image.layers.iter().map(name).collect();
+        let manifest = json!([{"Config": "c.json", "RepoTags": ["nothing:1"], "Layers": names}]);
+        let archive = Tar::default()
+            .file("c.json", 0o644, &image.config)
+            .file(names[0].as_str().unwrap(), 0o644, b"")
+            .file("manifest.json", 0o644, manifest.to_string().as_bytes())
+            .bytes();
+        for _ in 0..2 {
+            let ran = docker.run_with(&["load", "-q"], &archive);
+            assert_eq!(
+                (ran.code, ran.out.trim()),
+                (0, "Loaded image: nothing:1"),
+                "{}",
+                ran.err
+            );
+            assert_eq!(docker.ok(&["images", "-q", "--no-trunc"]), image.id());
+        }
+    });
+}
+
 /// From a web server, whole, cut short, and from where there is none.
 #[test]
 fn imports_from_a_url() {

@@ -73,6 +73,75 @@ fn damage_is_named_and_repaired() {
     });
 }
 
+/// An image that came from no registry is healed by loading it again, and by nothing else; while a container runs on it, by
+/// nothing at all.
+#[test]
+fn what_was_loaded_is_healed_by_a_load() {
+    ground::run(|g| {
+        let daemon = g.daemon();
+        let cli = daemon.cli();
+        let top = Tar::default().file("text", 0o644, b"some text").bytes();
+        let image = Image::new(vec![image::busybox_layer().unwrap(), Layer::plain(&top)], json!({}));
+        let archive = image.docker_archive("loaded:1");
+        let verify = |flags: &[&str]| cli.run(&[&["image", "verify", "--deep"], flags, &["loaded:1"]].concat());
+        let load = || assert_eq!(cli.run_with(&["load", "-q"], &archive).code, 0);
+        load();
+        cli.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "on",
+            "--network",
+            "none",
+            "loaded:1",
+            "sleep",
+            "1000",
+        ]);
+        flip(&file(&daemon, "text"));
+        let ran = verify(&["--repair"]);
+        assert_eq!(ran.code, 1);
+        assert!(ran.out.contains("text: has another content"), "{}", ran.out);
+        assert!(
+            ran.err.contains("it came from no registry; load it again"),
+            "{}",
+            ran.err
+        );
+        load();
+        assert_eq!(verify(&[]).code, 1, "a running container has it");
+        cli.ok(&["rm", "-f", "on"]);
+        load();
+        let ran = verify(&[]);
+        assert_eq!(ran.code, 0, "{} {}", ran.out, ran.err);
+        assert_eq!(
+            cli.ok(&["run", "--rm", "--network", "none", "loaded:1", "cat", "/text"]),
+            "some text"
+        );
+        assert_eq!(
+            fs::read_dir(daemon.data_root().join("balena-damaged")).unwrap().count(),
+            0
+        );
+        // The record, too, is put right.
+        let records = daemon.data_root().join("image/overlay2/layerdb/sha256");
+        let size = fs::read_dir(&records)
+            .unwrap()
+            .flatten()
+            .next()
+            .unwrap()
+            .path()
+            .join("size");
+        fs::write(&size, "x").unwrap();
+        let ran = verify(&[]);
+        assert!(
+            ran.code == 1 && ran.out.contains("/size: missing or damaged"),
+            "{}",
+            ran.out
+        );
+        load();
+        assert_eq!(verify(&[]).code, 0);
+        assert_ne!(fs::read_to_string(&size).unwrap(), "x");
+    });
+}
+
 #[test]
 fn after_a_kill_everything_is_looked_at() {
     ground::run(|g| {

@@ -131,6 +131,9 @@ fn put(engine: &Engine, planned: &plan::Image, contents: &mut Contents, used: &m
             Some(layer) => {
                 // What the archive has under this name must still be what it says.
                 check(contents.diff_of(name), index, diff)?;
+                if engine.store.layers.is_damaged(&chain) {
+                    heal(engine, &layer, name, contents)?;
+                }
                 layer
             }
             None => place(engine, below, (index, name, diff), contents, used)?,
@@ -140,6 +143,19 @@ fn put(engine: &Engine, planned: &plan::Image, contents: &mut Contents, used: &m
         top = Some(layer);
     }
     Ok(engine.store.images.put(&planned.config, top.as_ref())?)
+}
+
+/// Puts what the archive has in the place of a layer that was found damaged, unless a running container has it.
+fn heal(engine: &Engine, layer: &LayerId, name: &str, contents: &mut Contents) -> Result<()> {
+    let Some(Layer::Unpacked(good)) = contents.take(name) else {
+        return Ok(());
+    };
+    let is_mounted = || !engine.store.rw.mounted_on(layer.chain_id()).is_empty();
+    match good.replace(layer, is_mounted) {
+        Err(error @ store::Error::Conflict(_)) => log::warn!("left damaged: {error}"),
+        healed => healed?,
+    }
+    Ok(())
 }
 
 /// Puts the image together that one of balenaEngine's deltas stands for.

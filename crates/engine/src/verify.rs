@@ -91,8 +91,13 @@ fn check(
         progress.status(short, "Verifying")?;
         let mut tell = |name: &str, what: &str| {
             log::error!("layer {}: {name}: {what}", info.diff_id.0);
-            // Whether the client is still there shows at the next layer.
-            let _ = progress.status("", format!("{short}: {name}: {what}"));
+            // What is wrong with the layer itself has no name. Whether the client is still there shows at the next layer.
+            let name = if name.is_empty() {
+                String::new()
+            } else {
+                format!("{name}: ")
+            };
+            let _ = progress.status("", format!("{short}: {name}{what}"));
         };
         let verified = engine.store.layers.verify(&layer, deep, &mut tell)?;
         progress.status(short, "Verified")?;
@@ -109,7 +114,7 @@ fn heal(engine: &Engine, id: &ImageId, request: &Request<'_>, progress: &Progres
     let Some(reference) = source else {
         return Err(Error::new(
             Kind::Conflict,
-            format!("repair {}: it came from no registry", id.0.short()),
+            format!("repair {}: it came from no registry; load it again", id.0.short()),
         ));
     };
     let wanted = pull::Request {

@@ -487,7 +487,7 @@ pub(crate) fn write_record(directory: &Path, info: &LayerInfo) -> Result<()> {
     }
 }
 
-fn read_record(directory: &Path) -> Result<LayerInfo> {
+pub(crate) fn read_record(directory: &Path) -> Result<LayerInfo> {
     let field = |name: &str| -> Result<Option<String>> {
         let path = directory.join(name);
         let text = durable::read(&path)?.map(String::from_utf8).transpose();
@@ -508,6 +508,26 @@ fn read_record(directory: &Path) -> Result<LayerInfo> {
         size: needed("size")?.parse().map_err(|_| bad(&directory.join("size")))?,
         cache_id,
     })
+}
+
+/// Puts right what of a record's small files is not as it was read at the start.
+pub(crate) fn restore_record(directory: &Path, info: &LayerInfo) -> Result<()> {
+    let mut files = vec![
+        ("cache-id", info.cache_id.clone()),
+        ("diff", info.diff_id.0.to_string()),
+        ("size", info.size.to_string()),
+    ];
+    files.extend(info.parent.as_ref().map(|parent| ("parent", parent.0.to_string())));
+    for (name, text) in files {
+        let path = directory.join(name);
+        if durable::read(&path)?.as_deref() != Some(text.as_bytes()) {
+            durable::write_atomic(&path, text.as_bytes(), 0o644)?;
+        }
+    }
+    if info.parent.is_none() {
+        durable::remove_durable(&directory.join("parent"))?;
+    }
+    Ok(())
 }
 
 fn bad(path: &Path) -> Error {

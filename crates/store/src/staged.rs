@@ -413,6 +413,7 @@ impl UnpackedLayer {
         // Both tar-splits tell the same of the same tar, so either goes with either directory.
         let bytes = fs::read(self.staged.record.join(TAR_SPLIT)).doing("read", &self.staged.record)?;
         durable::write_atomic(&split, &bytes, 0o644)?;
+        layers::restore_record(&layout.layer_record(chain), &old)?;
         durable::exchange(&layout.overlay_layer(&self.staged.cache_id).join("diff"), &there)?;
         layers.set_damaged(chain, false)?;
         // Mounted meanwhile: what it has is left to the sweep of the next start.

@@ -9,7 +9,7 @@
 mod ahead;
 
 use crate::error::{Doing, Error, Result};
-use crate::layers::{ChainId, LayerId, Layers, missing};
+use crate::layers::{ChainId, LayerId, Layers, missing, read_record};
 use crate::rebuild::Passing;
 use crate::{durable, hash};
 use ahead::Ahead;
@@ -51,7 +51,14 @@ impl Layers {
             damaged.set(damaged.get() + 1);
             tell(name, what);
         };
-        let split = self.layout().layer_record(chain).join("tar-split.json.gz");
+        let record = self.layout().layer_record(chain);
+        // What was read of it at the start is what counts, but the next start reads it again.
+        match read_record(&record) {
+            Ok(found) if found == info => {}
+            Ok(_) => told("", &format!("{} says something else than it did", record.display())),
+            Err(error) => told("", &error.to_string()),
+        }
+        let split = record.join("tar-split.json.gz");
         let checked = check(&root, &split, deep, &mut told);
         match &checked {
             Ok(done) if deep && done.diff_id != info.diff_id.0 && damaged.get() == 0 => {

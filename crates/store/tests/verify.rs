@@ -220,6 +220,27 @@ fn what_is_damaged_is_named_and_healed() {
             "bin/ping: has another security.capability",
         ),
     ];
+    // The record is of no file: what is said of it stands alone.
+    for (name, content) in [("diff", "garbage"), ("cache-id", ""), ("size", "7"), ("parent", "x")] {
+        let root = Root::new();
+        let layer = root.layer(None, &tar).unwrap();
+        let record = root.path().join("image/overlay2/layerdb/sha256");
+        let record = record.join(layer.chain_id().digest().hex());
+        fs::write(record.join(name), content).unwrap();
+        let said = damage(&root, &layer, false);
+        assert!(
+            said.len() == 1 && said[0].contains(layer.chain_id().digest().hex()),
+            "{said:?}"
+        );
+        let (staged, fetched) = again(&root, &layer, &tar);
+        assert_eq!(fetched, Vec::<String>::new());
+        staged.replace(&layer, || false).unwrap();
+        let chain = layer.chain_id().clone();
+        drop(layer);
+        let root = root.reopen();
+        let layer = root.store.layers.get(&chain).unwrap();
+        assert_eq!(damage(&root, &layer, true), Vec::<String>::new(), "{name}");
+    }
     for (hurt, shallow, said, out_of_itself) in cases.iter().flat_map(|(a, b, c)| [(a, b, c, false), (a, b, c, true)]) {
         let root = Root::new();
         let layer = root.layer(None, &tar).unwrap();

@@ -122,7 +122,12 @@ fn clean(directory: &str, name: &str) -> Option<String> {
 /// Reads an archive to its end.
 pub fn read(engine: &Engine, archive: &mut dyn Read, progress: &Progress, cancel: &Cancel) -> Result<Contents> {
     let mut known = HashMap::new();
-    for (chain, info) in engine.store.layers.list() {
+    // A damaged layer counts as absent: a good copy takes its place.
+    let layers = engine.store.layers.list();
+    for (chain, info) in layers
+        .into_iter()
+        .filter(|(chain, _)| !engine.store.layers.is_damaged(chain))
+    {
         known.entry(info.diff_id).or_insert(chain);
     }
     let mut pass = Pass {
@@ -194,7 +199,8 @@ impl Pass<'_> {
         if head.starts_with(&delta::MAGIC) {
             return self.delta(&name, size, &head, &mut content);
         }
-        if is_layer(&head) {
+        // A tar of nothing at all is one, as for Docker.
+        if is_layer(&head) || head.is_empty() && name.ends_with(".tar") {
             let compressed = sniff(&head) != Compression::None;
             return self.layer(name, size, compressed, &mut content);
         }
