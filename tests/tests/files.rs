@@ -154,6 +154,14 @@ fn links_in_a_container_lead_nowhere_else() {
             .bytes();
         let _ = docker.run_with(&["cp", "-", "evil:/tmp"], &tar);
         assert_eq!(fs::read_to_string(secret.join("key")).unwrap(), "the host's");
+        // An error names the path in the container, not how it is held.
+        let lost = Tar::default().hard_link("name", "no/file").bytes();
+        let ran = docker.run_with(&["cp", "-", "evil:/tmp/"], &lost);
+        assert!(
+            ran.code == 1 && ran.err.contains("/tmp/") && !ran.err.contains("/proc/"),
+            "{}",
+            ran.err
+        );
         // Half an archive, noise, and a path that is none: refused, and the daemon goes on.
         for bytes in [&tar[..700], &b"no tar at all"[..], &[0x1f, 0x8b, 8, 0, 1, 2, 3]] {
             let ran = docker.run_with(&["cp", "-", "evil:/tmp"], bytes);

@@ -44,6 +44,19 @@ impl Error {
         }
     }
 
+    /// Calls a path in an error by another name.
+    pub(crate) fn renamed(self, path: &str, name: &str) -> Error {
+        match self {
+            Error::Io { doing, source } => Error::Io {
+                doing: doing.replace(path, name),
+                source,
+            },
+            Error::NotFound(text) => Error::NotFound(text.replace(path, name)),
+            Error::Invalid(text) => Error::Invalid(text.replace(path, name)),
+            Error::Conflict(text) => Error::Conflict(text.replace(path, name)),
+        }
+    }
+
     /// Puts what was being done in front of an error, keeping its kind.
     pub fn within(self, outer: impl std::fmt::Display) -> Error {
         match self {

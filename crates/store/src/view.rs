@@ -224,7 +224,11 @@ impl View {
     /// Unpacks a tar into the directory at a path, links followed. Durable when it returns.
     pub fn extract(&self, path: &[u8], tar: &mut dyn Read, rules: Rules) -> Result<()> {
         let directory = self.directory_to_write(path)?;
-        unpack::into_directory(tar, &held(&directory).join("."), rules).map(drop)
+        let place = held(&directory).join(".");
+        let unpacked = unpack::into_directory(tar, &place, rules).map(drop);
+        // The descriptor is ours alone: who reads of an error knows the path.
+        let shown = String::from_utf8_lossy(path);
+        unpacked.map_err(|error| error.renamed(&place.display().to_string(), shown.trim_end_matches('/')))
     }
 
     /// Where a path leads, for those who must know what it lies on; absolute in the container.
