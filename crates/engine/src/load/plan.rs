@@ -8,6 +8,7 @@ use oci::digest::Digest;
 use oci::manifest::{AnyManifest, Descriptor, Index};
 use oci::platform::Platform;
 use oci::reference::Reference;
+use std::collections::BTreeMap;
 
 /// An image to be put together.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,23 +97,28 @@ fn blob(digest: &Digest) -> String {
 
 fn oci_images(contents: &Contents, index: &Index, platform: &Platform) -> Result<Vec<Image>> {
     let mut images: Vec<Image> = Vec::new();
-    let is_for = |descriptor: &Descriptor| descriptor.platform.as_ref().is_some_and(|p| platform.rank(p).is_some());
+    let rank = |descriptor: &Descriptor| descriptor.platform.as_ref().and_then(|p| platform.rank(p));
+    // One name for the images of several platforms means that of this one.
+    let mut best: BTreeMap<String, &Descriptor> = BTreeMap::new();
+    for descriptor in index.manifests.iter().filter(|d| rank(d).is_some()) {
+        if let Some(name) = oci_name(descriptor) {
+            let known = best.entry(name.canonical()).or_insert(descriptor);
+            if rank(descriptor) > rank(known) {
+                *known = descriptor;
+            }
+        }
+    }
     for descriptor in &index.manifests {
         // What describes an image beside it, as buildkit's attestations do, is none.
         let unknown = descriptor.platform.as_ref().is_some_and(|p| p.os == "unknown");
         // A file of deltas has the targets of several platforms, of which one is wanted.
-        let other = contents.has_deltas() && descriptor.platform.is_some() && !is_for(descriptor);
+        let other = contents.has_deltas() && descriptor.platform.is_some() && rank(descriptor).is_none();
         if unknown || other || descriptor.artifact_type.is_some() {
             continue;
         }
         let name = oci_name(descriptor);
-        // One name for the images of several platforms means that of this one.
-        let same = |other: &&Descriptor| name.is_some() && oci_name(other) == name && is_for(other);
-        let best = index.manifests.iter().filter(same).reduce(|best, next| {
-            let rank = |d: &Descriptor| d.platform.as_ref().and_then(|p| platform.rank(p));
-            if rank(next) > rank(best) { next } else { best }
-        });
-        if best.is_some_and(|best| best.digest != descriptor.digest) {
+        let known = name.as_ref().and_then(|name| best.get(&name.canonical()));
+        if known.is_some_and(|best| best.digest != descriptor.digest) {
             continue;
         }
         let Some(mut image) = oci_image(contents, descriptor, platform, 0)? else {
