@@ -43,6 +43,14 @@ impl Cancel {
         }
     }
 
+    /// A handle for the registry client that is cancelled with it.
+    pub(crate) fn of_registry(&self) -> registry::Cancel {
+        let handle = registry::Cancel::new();
+        let given = handle.clone();
+        self.on_set(move || given.cancel());
+        handle
+    }
+
     /// Whether it is set.
     pub fn is_set(&self) -> bool {
         self.lock().set

@@ -5,7 +5,7 @@ use crate::commit::as_run_config;
 use crate::error::{Context, Error, Result};
 use crate::progress::{Metered, Progress};
 use crate::undo::{self, Undo};
-use crate::{Engine, instruction, search};
+use crate::{Engine, instruction};
 use api::container::ContainerConfig;
 use oci::config::{History, ImageConfig, RootFs};
 use oci::digest::Digest;
@@ -49,8 +49,7 @@ fn import_archive(engine: &Engine, request: Request<'_>, progress: &Progress, ca
     let unpacked = match request.source {
         Source::Body(archive) => unpack(engine, archive)?,
         Source::Url(url) => {
-            let handle = search::cancel_handle(cancel);
-            let fetched = engine.registry().fetch(url, &handle);
+            let fetched = engine.registry().fetch(url, &cancel.of_registry());
             let mut fetched = fetched.map_err(|e| Error::internal(e.to_string()))?;
             progress.status("", format!("Downloading from {url}"))?;
             let size = fetched.length.unwrap_or_default();

@@ -46,8 +46,7 @@ pub fn search(
             .map_err(|_| Error::invalid(format!("invalid filter 'stars={text}'")))?;
         stars = stars.max(wanted);
     }
-    let asked = cancel_handle(cancel);
-    let found = engine.registry().search(term, limit, auth, &asked);
+    let found = engine.registry().search(term, limit, auth, &cancel.of_registry());
     let found = found.map_err(|e| Error::internal(e.to_string()))?;
     Ok(found
         .into_iter()
@@ -55,12 +54,4 @@ pub fn search(
         .filter(|one| automated.is_none_or(|wanted| one.is_automated == wanted))
         .filter(|one| one.star_count >= stars)
         .collect())
-}
-
-/// A handle for the registry client that is cancelled with `cancel`.
-pub(crate) fn cancel_handle(cancel: &Cancel) -> registry::Cancel {
-    let handle = registry::Cancel::new();
-    let given = handle.clone();
-    cancel.on_set(move || given.cancel());
-    handle
 }

@@ -15,7 +15,8 @@ use zstd::stream::raw::{Decoder, Operation};
 /// Bytes of compressed data held at once.
 const BUFFER: usize = 64 * 1024;
 
-/// Least output between two places, in bytes: a place costs a copy of the window.
+/// Least output between two places, in bytes: a place costs a copy of the window. With [`KEPT`] of them no less than the buffer
+/// between here and the tar's reader (`unpack`), or none would be behind what that has read.
 const SPACING: u64 = 128 * 1024;
 
 /// Places remembered: whoever reads the output lags behind by a buffer, so the latest ones do.
